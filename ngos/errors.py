@@ -1,0 +1,38 @@
+"""Every exception of ngos, and whose fault it is. Imports nothing of ngos.
+
+    NgosError
+    ├── ClientError              the sender of one command is at fault: an error reply, the connection stays
+    │   └── DecodeError          the bytes are not a command (ngos.protocol.codec)
+    ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
+    │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
+    │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
+    └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
+
+What is none of these is a defect of ngos.
+"""
+
+from __future__ import annotations
+
+
+class NgosError(Exception):
+    """The root of the tree above."""
+
+
+class StorageError(NgosError):
+    """The database failed us. The text is for the log, never for a client."""
+
+
+class StorageUnavailable(StorageError):
+    """The database can't be reached or did not answer within the deadline. The effect is unknown."""
+
+
+class SchemaError(StorageError):
+    """The database's schema is not one that this server can use. The text says what to do."""
+
+
+class SetupError(NgosError):
+    """The operator can mend this: the text is one line that says how."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
