@@ -1,7 +1,7 @@
 """Every exception of ngos, and whose fault it is. Imports nothing of ngos.
 
     NgosError
-    ├── ClientError              the sender of one command is at fault: an error reply, the connection stays
+    ├── ClientError              the sender of one command is at fault: an error reply (ngos.protocol.faults)
     │   └── DecodeError          the bytes are not a command (ngos.protocol.codec)
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass

@@ -1,0 +1,294 @@
+"""Bytes to command, message to bytes: the one border between JSON and classes.
+
+`decode` is strict and raises only DecodeError, with a path for every fault (protocol.md sections 2 and 7); whatever
+else it raises is a defect. The encoders take messages whose payload may be JSON already, so that what goes to many
+(a reply that is also an event, an event to its subscribers) is encoded once. May import the rest of this package.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from types import NoneType
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
+from uuid import UUID
+
+import orjson
+from attrs import field, frozen
+from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.gen import make_dict_unstructure_fn
+
+from ngos.protocol.catalog import COMMANDS
+from ngos.protocol.commands import Command
+from ngos.protocol.faults import DecodeError, ErrorCode
+from ngos.protocol.messages import Message
+from ngos.protocol.rules import INT64_MAX, Rule, RuleError, Unset
+
+MAX_DEPTH: Final = 32
+_MAX_FAULTS = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
+
+_T = TypeVar("_T")
+
+
+@frozen
+class Received:
+    """A command as it arrived. `timestamp_ms` is the sender's own claim; `size_bytes` counts the message."""
+
+    command: Command
+    id: str | None
+    timestamp_ms: int | None
+    size_bytes: int
+
+
+def decode(data: bytes) -> Received:
+    """Read one message from a client.
+
+    Raises DecodeError (the sender's fault) with code invalid_json, invalid_message, unknown_type or
+    invalid_payload; its `details["errors"]` lists every fault with its path.
+    """
+    try:
+        envelope = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not JSON") from None
+    if type(envelope) is not dict:
+        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not a JSON object")
+    # Few brackets can't nest deeply; only where there are many is it worth a walk.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper_than(envelope, MAX_DEPTH):
+        raise DecodeError(ErrorCode.INVALID_JSON, f"the message is nested deeper than {MAX_DEPTH}")
+
+    command_id = envelope.get("id")
+    faults: list[tuple[str, str]] = []
+    if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128):
+        faults.append(("id", "must be a string of 1 to 128 characters"))
+        command_id = None
+    name = envelope.get("type")
+    if type(name) is not str:
+        faults.append(("type", "must be a string" if "type" in envelope else "is required"))
+    payload = envelope.get("payload", {})
+    if type(payload) is not dict:
+        faults.append(("payload", "must be an object"))
+    timestamp_ms = envelope.get("timestamp")
+    if "timestamp" in envelope and not (type(timestamp_ms) is int and abs(timestamp_ms) <= INT64_MAX):
+        faults.append(("timestamp", "must be an integer, Unix milliseconds"))
+    if faults:
+        raise _decode_error(ErrorCode.INVALID_MESSAGE, faults, command_id)
+
+    cls = COMMANDS.get(name)
+    if cls is None:
+        raise DecodeError(ErrorCode.UNKNOWN_TYPE, _unknown(name[:64]), command_id=command_id)
+    try:
+        command = _structure_strictly(payload, cls)
+    except ClassValidationError as exc:
+        faults = [("payload" + path, message) for path, message in _faults(exc)]
+        raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id) from None
+    faults = [(f"payload.{path}", message) for path, message in command.faults()]
+    if faults:
+        raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id)
+    return Received(command, command_id, timestamp_ms, len(data))
+
+
+def dump(message: Message) -> bytes:
+    """Encode a message's payload, to be handed to `encode` as often as it is sent."""
+    return orjson.dumps(_unstructure(message))
+
+
+def encode(
+    type_: str,
+    payload: bytes,
+    *,
+    id_: str,
+    timestamp_ms: int,
+    reply_to: str | None = None,
+    sender_id: str | None = None,
+    topic: str | None = None,
+    seq: int | None = None,
+    epoch: str | None = None,
+    replayed: bool = False,
+) -> bytes:
+    """Encode an envelope (section 2) around a payload that `dump` made. What is None is left out."""
+    envelope: dict[str, Any] = {"id": id_, "type": type_, "timestamp": timestamp_ms}
+    if reply_to is not None:
+        envelope["reply_to"] = reply_to
+    if replayed:
+        envelope["replayed"] = True
+    if topic is not None:
+        envelope["topic"] = topic
+        if seq is not None:
+            envelope["seq"] = seq
+            envelope["epoch"] = epoch
+        if sender_id is not None:
+            envelope["sender_id"] = sender_id
+    envelope["payload"] = orjson.Fragment(payload)
+    return orjson.dumps(envelope)
+
+
+@frozen(kw_only=True)
+class Envelope:
+    """A message as a client sees it; `payload` is not yet checked, `structure` does that."""
+
+    id: str
+    type: str
+    payload: dict[str, Any] = field(factory=dict)
+    timestamp: int
+    reply_to: str | None = None
+    replayed: bool = False
+    topic: str | None = None
+    seq: int | None = None
+    epoch: str | None = None
+    sender_id: str | None = None
+
+
+class MessageError(ValueError):
+    """A message is not what the protocol says: the server's fault."""
+
+
+def parse(data: bytes | str) -> Envelope:
+    """Read one message from a server; fields that this version does not know are ignored. Raises MessageError."""
+    try:
+        return _lenient.structure(orjson.loads(data), Envelope)
+    except Exception as exc:
+        raise MessageError(f"not a message of the ngos protocol: {exc!r}") from exc
+
+
+def structure(payload: dict[str, Any], cls: type[_T]) -> _T:
+    """Read a payload as the class it has, for instance Token. Raises MessageError, the server's fault."""
+    try:
+        return _lenient.structure(payload, cls)
+    except Exception as exc:
+        raise MessageError(f"not a payload of {cls.__name__}: {exc!r}") from exc
+
+
+def encode_command(command: Command, id_: str | None = None) -> bytes:
+    """Encode a command, as a client sends it. Raises TypeError for values that JSON does not have."""
+    envelope: dict[str, Any] = {"type": command.TYPE, "payload": _omitting.unstructure(command)}
+    if id_ is not None:
+        envelope["id"] = id_
+    return orjson.dumps(envelope)
+
+
+def iso(moment: datetime) -> str:
+    """Write a time as section 3 has it: ISO 8601, UTC, microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"no such command; did you mean {close[0]}?" if close else "no such command"
+
+
+def _decode_error(code: ErrorCode, faults: list[tuple[str, str]], command_id: str | None) -> DecodeError:
+    errors = [{"path": path[:256], "message": message} for path, message in faults[:_MAX_FAULTS]]
+    summary = f"{errors[0]['path']} {errors[0]['message']}"
+    if len(faults) > 1:
+        summary += f" (and {len(faults) - 1} more)"
+    return DecodeError(code, summary, command_id=command_id, errors=errors)
+
+
+def _faults(exc: ClassValidationError) -> Iterator[tuple[str, str]]:
+    for inner in exc.exceptions:
+        if isinstance(inner, ForbiddenExtraKeysError):
+            for key in sorted(inner.extra_fields):
+                yield f".{key}", "is not a field of this command"
+            continue
+        name = next(note.name for note in getattr(inner, "__notes__", ()) if isinstance(note, AttributeValidationNote))
+        if isinstance(inner, RuleError):
+            yield f".{name}{inner.path}", str(inner)
+        elif isinstance(inner, KeyError):
+            yield f".{name}", "is required"
+        else:
+            raise inner  # a rule is wrong, not the client
+
+
+def _rule_of(type_: Any) -> Rule | None:
+    if get_origin(type_) is Annotated:
+        return next((extra for extra in get_args(type_)[1:] if isinstance(extra, Rule)), None)
+    return None
+
+
+def _optional_rule_of(type_: Any) -> Rule | None:
+    """The rule of `T | None` and of `T | Unset`."""
+    rules = [rule for arm in get_args(type_) if (rule := _rule_of(arm)) is not None]
+    return rules[0] if len(rules) == 1 else None
+
+
+def _hook_of_rule(type_: Any) -> Callable[[Any, Any], Any]:
+    rule = _rule_of(type_)
+    assert rule is not None
+    return lambda value, _type, check=rule: check(value)
+
+
+def _hook_of_optional_rule(type_: Any) -> Callable[[Any, Any], Any]:
+    rule = _optional_rule_of(type_)
+    assert rule is not None
+    if NoneType in get_args(type_):
+        return lambda value, _type, check=rule: None if value is None else check(value)
+    return lambda value, _type, check=rule: check(value)
+
+
+def _make_strict() -> Converter:
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter.register_structure_hook_factory(lambda type_: _optional_rule_of(type_) is not None, _hook_of_optional_rule)
+    converter.register_structure_hook_factory(lambda type_: _rule_of(type_) is not None, _hook_of_rule)
+    return converter
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _make_writer(*, omit_defaults: bool) -> Converter:
+    converter = Converter(omit_if_default=omit_defaults)
+    # orjson writes UUIDs and tuples itself; JSON values pass through whole, however deep.
+    for kind in (UUID, str, int, float, bool):
+        converter.register_unstructure_hook(kind, _as_is)
+    converter.register_unstructure_hook(datetime, iso)
+    converter.register_unstructure_hook_func(
+        lambda type_: (
+            _rule_of(type_) is not None
+            or (_optional_rule_of(type_) is not None)
+            or type_ == dict[str, Any]
+            or type_ == (UUID | None)
+            or type_ == (str | None)
+            or type_ == (int | None)
+        ),
+        _as_is,
+    )
+    return converter
+
+
+def _make_lenient() -> Converter:
+    converter = Converter(forbid_extra_keys=False, detailed_validation=False)
+    converter.register_structure_hook(UUID, lambda value, _: UUID(value))
+    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
+    return converter
+
+
+_strict = _make_strict()
+_lenient = _make_lenient()
+_omitting = _make_writer(omit_defaults=True)
+_writer = _make_writer(omit_defaults=False)
+
+
+def _structure_strictly(payload: dict[str, Any], cls: type[Command]) -> Command:
+    return _strict.structure(payload, cls)
+
+
+def _unstructure(message: Message) -> Any:
+    return _writer.unstructure(message)
