@@ -1,8 +1,9 @@
 """Every exception of ngos, and whose fault it is. Imports nothing of ngos.
 
     NgosError
-    ├── ClientError              the sender of one command is at fault: an error reply (ngos.protocol.faults)
-    │   └── DecodeError          the bytes are not a command (ngos.protocol.codec)
+    ├── CommandFailed            one command is answered with an error (ngos.protocol.faults)
+    │   └── ClientError          its sender is at fault
+    │       └── DecodeError      the bytes are not a command
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   └── SchemaError          its schema is newer than this server, or not ours; will not pass

@@ -18,7 +18,6 @@ from uuid import UUID
 import orjson
 from attrs import field, frozen
 from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
-from cattrs.gen import make_dict_unstructure_fn
 
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
@@ -29,7 +28,8 @@ from ngos.protocol.rules import INT64_MAX, Rule, RuleError, Unset
 MAX_DEPTH: Final = 32
 _MAX_FAULTS = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
 
-_T = TypeVar("_T")
+T = TypeVar("T")
+C = TypeVar("C", bound=Command)
 
 
 @frozen
@@ -48,16 +48,7 @@ def decode(data: bytes) -> Received:
     Raises DecodeError (the sender's fault) with code invalid_json, invalid_message, unknown_type or
     invalid_payload; its `details["errors"]` lists every fault with its path.
     """
-    try:
-        envelope = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not JSON") from None
-    if type(envelope) is not dict:
-        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not a JSON object")
-    # Few brackets can't nest deeply; only where there are many is it worth a walk.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper_than(envelope, MAX_DEPTH):
-        raise DecodeError(ErrorCode.INVALID_JSON, f"the message is nested deeper than {MAX_DEPTH}")
-
+    envelope = decode_object(data)
     command_id = envelope.get("id")
     faults: list[tuple[str, str]] = []
     if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128):
@@ -78,20 +69,40 @@ def decode(data: bytes) -> Received:
     cls = COMMANDS.get(name)
     if cls is None:
         raise DecodeError(ErrorCode.UNKNOWN_TYPE, _unknown(name[:64]), command_id=command_id)
+    command = decode_payload(payload, cls, command_id)
+    return Received(command, command_id, timestamp_ms, len(data))
+
+
+def decode_object(data: bytes) -> dict[str, Any]:
+    """Read a JSON object that is nested no deeper than MAX_DEPTH. Raises DecodeError (invalid_json)."""
     try:
-        command = _structure_strictly(payload, cls)
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not JSON") from None
+    if type(value) is not dict:
+        raise DecodeError(ErrorCode.INVALID_JSON, "the message is not a JSON object")
+    # Few brackets can't nest deeply; only where there are many is it worth a walk.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise DecodeError(ErrorCode.INVALID_JSON, f"the message is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def decode_payload(payload: dict[str, Any], cls: type[C], command_id: str | None = None) -> C:
+    """Read a payload as the command it is of. Raises DecodeError (invalid_payload) that lists every fault."""
+    try:
+        command = _strict.structure(payload, cls)
     except ClassValidationError as exc:
         faults = [("payload" + path, message) for path, message in _faults(exc)]
         raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id) from None
     faults = [(f"payload.{path}", message) for path, message in command.faults()]
     if faults:
         raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id)
-    return Received(command, command_id, timestamp_ms, len(data))
+    return command
 
 
 def dump(message: Message) -> bytes:
     """Encode a message's payload, to be handed to `encode` as often as it is sent."""
-    return orjson.dumps(_unstructure(message))
+    return orjson.dumps(_writer.unstructure(message))
 
 
 def encode(
@@ -152,7 +163,7 @@ def parse(data: bytes | str) -> Envelope:
         raise MessageError(f"not a message of the ngos protocol: {exc!r}") from exc
 
 
-def structure(payload: dict[str, Any], cls: type[_T]) -> _T:
+def structure(payload: dict[str, Any], cls: type[T]) -> T:
     """Read a payload as the class it has, for instance Token. Raises MessageError, the server's fault."""
     try:
         return _lenient.structure(payload, cls)
@@ -171,6 +182,11 @@ def encode_command(command: Command, id_: str | None = None) -> bytes:
 def iso(moment: datetime) -> str:
     """Write a time as section 3 has it: ISO 8601, UTC, microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def iso_of_ms(timestamp_ms: int) -> str:
+    """Write Unix milliseconds the same way."""
+    return iso(datetime.fromtimestamp(timestamp_ms / 1000, UTC))
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -285,10 +301,3 @@ _lenient = _make_lenient()
 _omitting = _make_writer(omit_defaults=True)
 _writer = _make_writer(omit_defaults=False)
 
-
-def _structure_strictly(payload: dict[str, Any], cls: type[Command]) -> Command:
-    return _strict.structure(payload, cls)
-
-
-def _unstructure(message: Message) -> Any:
-    return _writer.unstructure(message)

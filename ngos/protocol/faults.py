@@ -32,8 +32,8 @@ class ErrorCode(StrEnum):
 _RETRYABLE = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
 
 
-class ClientError(NgosError):
-    """One command can't be done, through its sender's fault: becomes an error reply, and the connection stays."""
+class CommandFailed(NgosError):
+    """One command is answered with an error, and the connection stays. `message` and `details` go to the client."""
 
     def __init__(self, code: ErrorCode, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -42,9 +42,20 @@ class ClientError(NgosError):
         self.details = details
 
 
+class ClientError(CommandFailed):
+    """A command failed through its sender's fault."""
+
+
 class DecodeError(ClientError):
     """The bytes are not a command. `command_id` is the envelope's id where it had a valid one."""
 
     def __init__(self, code: ErrorCode, message: str, *, command_id: str | None = None, **details: Any) -> None:
         super().__init__(code, message, **details)
         self.command_id = command_id
+
+
+def unavailable() -> CommandFailed:
+    """Section 7: the database failed this command; what it was is in the log, not in the reply."""
+    return CommandFailed(
+        ErrorCode.UNAVAILABLE, "the database did not answer in time; if the command had an id, send it again"
+    )

@@ -1,0 +1,127 @@
+"""The composition root: the one place where the parts are put together. Floor 8.
+
+The order of the blocks is the order of shutdown: Postgres holds the log, the log holds the hub, the hub holds the
+connections; the innermost leaves first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import structlog
+import trio
+from attrs import frozen
+from quart_trio import QuartTrio
+
+from ngos.config import Settings
+from ngos.errors import SetupError, StorageUnavailable
+from ngos.gateway.connections import Connections
+from ngos.gateway.once import Once
+from ngos.gateway.registry import Registry
+from ngos.gateway.session import Session
+from ngos.log import store
+from ngos.log.committer import Committer
+from ngos.log.hub import Hub
+from ngos.log.relay import Relay
+from ngos.postgres.embedded import embedded_postgres
+from ngos.postgres.migrate import migrate
+from ngos.postgres.pool import Pool, open_pool
+from ngos.protocol.values import Position
+from ngos.services.experience import Experiences
+from ngos.services.graph import Graph
+from ngos.services.paths import Paths
+from ngos.services.tokens import Tokens
+from ngos.services.topics import Topics, now_ms
+from ngos.web.metrics import Collector
+from ngos.web.site import Parts, make_site
+
+EMBEDDED_START_S: Final = 60.0
+MIGRATE_LOCK_S: Final = 60.0
+READY_S: Final = 2.0
+
+_log = structlog.get_logger("ngos")
+
+
+@frozen(eq=False)
+class App:
+    """A running server but for its listener."""
+
+    settings: Settings
+    site: QuartTrio
+    connections: Connections
+    pool: Pool
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[App]:
+    """Start everything that serves; leaving stops it.
+
+    Raises SetupError or StorageError before it yields: the database can't be had. A defect in one of the core tasks
+    (committer, relay, hub) ends the block with an exception group: it never limps.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.database_url is None:
+            conninfo = await stack.enter_async_context(
+                embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S)
+            )
+        else:
+            conninfo = str.__str__(settings.database_url)
+        await _migrate(conninfo, settings)
+        pool = await stack.enter_async_context(
+            open_pool(
+                conninfo,
+                max_size=settings.database_pool_size,
+                connect_s=settings.database_connect_s,
+                query_s=settings.database_query_s,
+            )
+        )
+
+        async def read_position(topic: str) -> Position:
+            async with pool.connection() as conn:
+                return await store.read_position(conn, topic)
+
+        hub = Hub(read_position)
+        relay = Relay(hub, pool)
+        committer = Committer(pool, relay)
+        topics = Topics(hub, settings.durable_topics)
+        registry = Registry.of(
+            Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, Session(hub, topics, settings)
+        )
+        connections = Connections(registry, committer, hub, settings, now_ms)
+
+        async def unready() -> list[str]:
+            if connections.draining:
+                return ["draining"]
+            try:
+                async with pool.connection(query_s=READY_S) as conn:
+                    await store.read_position(conn, "tokens")
+            except StorageUnavailable:
+                return ["the database does not answer"]
+            return []
+
+        parts = Parts(
+            settings=settings,
+            connections=connections,
+            hub=hub,
+            once=Once(registry, committer),
+            collector=Collector(connections, committer, hub, pool),
+            unready=unready,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            nursery.start_soon(relay.run)
+            nursery.start_soon(committer.run)
+            nursery.start_soon(connections.tell_status)
+            yield App(settings, make_site(parts), connections, pool)
+            nursery.cancel_scope.cancel()
+
+
+async def _migrate(conninfo: str, settings: Settings) -> None:
+    try:
+        report = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
+    except StorageUnavailable as exc:
+        raise SetupError(f"can't use the database: {exc}") from exc
+    if report.applied:
+        _log.info("schema.migrated", version=report.to_version, applied=list(report.applied))

@@ -1,0 +1,288 @@
+"""The command line: what an operator and a curious person type. Floor 10.
+
+Server code is imported only by the commands that serve, so that the clients' commands work without it. Exceptions
+go through: `ngos.__main__` makes a line and an exit code of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+import trio
+from attrs import asdict
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ngos import __version__
+from ngos.client.errors import CommandError
+from ngos.client.trio import connect
+from ngos.config import FIELDS, expected, flag, load, load_settings, shown, variable
+from ngos.errors import SetupError
+from ngos.protocol.catalog import COMMANDS
+from ngos.protocol.codec import Envelope
+
+if TYPE_CHECKING:
+    from ngos.postgres.migrate import MigrationReport
+
+DEFAULT_URL: Final = "ws://127.0.0.1:8000/ws"
+EMBEDDED_START_S: Final = 30.0
+LOCK_S: Final = 60.0
+_SERVER_EXTRA: Final = "needs the server: pip install 'ngos[server]'"
+
+_Command = Callable[..., Any]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ngos", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Real-time server of NeuroGraph OS: tokens and their graph over one WebSocket, nothing lost.
+
+    Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
+    """
+
+
+def settings_flags(*names: str) -> Callable[[_Command], _Command]:
+    """Add a flag for each setting, and --config. The command gets `given` (texts by field) and `config_file`."""
+
+    def decorate(command: _Command) -> _Command:
+        def collect(config_file: Path | None, **texts: str | None) -> Any:
+            given = {name: text for name, text in texts.items() if text is not None}
+            return command(given=given, config_file=config_file)
+
+        collect.__name__ = command.__name__
+        collect.__doc__ = command.__doc__
+        wrapped: _Command = collect
+        for name in reversed(names or tuple(FIELDS)):
+            wrapped = click.option(flag(name), name, metavar=_metavar(name), help=_help(name))(wrapped)
+        return click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path),
+            help="TOML file with a table [ngos]; its keys are the settings' names. [env: NGOS_CONFIG]",
+        )(wrapped)
+
+    return decorate
+
+
+def _metavar(name: str) -> str:
+    if name.endswith("_s"):
+        return "SECONDS"
+    if name.endswith("_bytes"):
+        return "BYTES"
+    kind: Any = FIELDS[name].type
+    return {int: "N", Path: "PATH", tuple[str, ...]: "A,B,…"}.get(kind, "TEXT")
+
+
+def _help(name: str) -> str:
+    default: Any = FIELDS[name].default
+    text = shown(default.factory() if hasattr(default, "factory") else default)
+    takes = expected(name)
+    limits = f" Takes {takes}." if " " in takes and not takes.startswith("a path") else ""
+    return f"{FIELDS[name].metadata['help']}{limits} [default: {text}; env: {variable(name)}]"
+
+
+@cli.command()
+@settings_flags()
+def serve(given: dict[str, str], config_file: Path | None) -> None:
+    """Serve until SIGTERM or Ctrl-C; then drain, within --drain-s.
+
+    Without --database-url the server runs its own Postgres in --data-dir. Flags go before NGOS_… variables, those
+    before the file. The address is printed once connections are answered.
+
+    Example: ngos serve --port 8000 --durable-topics 'chat.*'
+    """
+    settings = load_settings(given, config_file)
+    try:
+        from ngos.daemon import serve as run
+    except ImportError as exc:
+        raise _missing_server(exc, "serve") from exc
+    trio.run(partial(run, settings, on_ready=partial(print, flush=True)))
+
+
+@cli.command()
+@settings_flags("database_url", "data_dir", "database_connect_s")
+def migrate(given: dict[str, str], config_file: Path | None) -> None:
+    """Bring the database's schema up to date, as `ngos serve` does by itself when it starts.
+
+    Files that were applied stay when a later one fails. Waits up to 60 s for another ngos that is at it.
+
+    Example: ngos migrate --database-url postgresql://ngos@db/ngos
+    """
+    settings = load_settings(given, config_file)
+    try:
+        from ngos.postgres.embedded import embedded_postgres
+        from ngos.postgres.migrate import migrate as run
+    except ImportError as exc:
+        raise _missing_server(exc, "migrate") from exc
+
+    async def bring_up_to_date() -> MigrationReport:
+        async with AsyncExitStack() as database:
+            if settings.database_url is not None:
+                conninfo: str = settings.database_url
+            else:
+                embedded = embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S)
+                conninfo = await database.enter_async_context(embedded)
+            return await run(conninfo, connect_s=settings.database_connect_s, lock_s=LOCK_S)
+
+    report = trio.run(bring_up_to_date)
+    for name in report.applied:
+        click.echo(f"applied {name}")
+    click.echo(f"schema {report.from_version} -> {report.to_version}" if report.applied else "nothing to do")
+
+
+def _missing_server(exc: ImportError, command: str) -> Exception:
+    """What is ours and can't be imported is a defect; what is not, an extra that is not installed."""
+    ours = exc.name is not None and exc.name.split(".")[0] == "ngos"
+    return exc if ours else SetupError(f"ngos {command} {_SERVER_EXTRA} ({exc})")
+
+
+@cli.command()
+@settings_flags()
+def config(given: dict[str, str], config_file: Path | None) -> None:
+    """Print each setting that is in force and where it comes from, secrets masked.
+
+    Example: NGOS_PORT=9000 ngos config --drain-s 30
+    """
+    loaded = load(given, config_file)
+    values = {name: shown(getattr(loaded.settings, name)) for name in FIELDS}
+    width = max(map(len, values)), min(40, max(map(len, values.values())))
+    for name, value in values.items():
+        click.echo(f"{name:{width[0]}}  {value:{width[1]}}  {loaded.sources[name]}")
+
+
+def client_options(command: _Command) -> _Command:
+    """Add what every client command needs to find the server and to be let in."""
+    for option in (
+        click.option("--token", envvar="NGOS_TOKEN", help="Sent as `Authorization: Bearer`. [env: NGOS_TOKEN]"),
+        click.option("--client-id", help="The name that others see; default: the server makes one."),
+        click.option(
+            "--url", default=DEFAULT_URL, envvar="NGOS_URL", help=f"The server. [default: {DEFAULT_URL}; env: NGOS_URL]"
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
+@client_options
+@click.option("--json", "as_json", is_flag=True, help="One event's envelope a line, for pipes.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many events, of all topics together.")
+def watch(
+    topics: tuple[str, ...], url: str, client_id: str | None, token: str | None, as_json: bool, count: int | None
+) -> None:
+    """Show the events of topics as they come: tokens, graph, experience, system, or your own.
+
+    A table on a terminal, else a line an event. Starts live, what was before is not shown. Ends with exit code 1
+    when the connection is lost.
+
+    Example: ngos watch tokens graph --json | jq .payload
+    """
+    from ngos.watch import Show, json_line, live_table, plain_line
+    from ngos.watch import watch as follow
+
+    console = Console()
+    shows: AbstractContextManager[Show]
+    if as_json:
+        shows = nullcontext(lambda event: _write(json_line(event)))
+    elif console.is_terminal:
+        shows = live_table(console, f"{', '.join(topics)} at {url}")
+    else:
+        shows = nullcontext(lambda event: _write(plain_line(event).encode() + b"\n"))
+
+    async def run() -> None:
+        async with connect(url, client_id=client_id, token=token) as client:
+            with shows as show:
+                await follow(client, tuple(dict.fromkeys(topics)), count, show)
+
+    trio.run(run)
+
+
+@cli.command()
+@click.argument("type_", metavar="TYPE")
+@click.argument("payload", metavar="[JSON]", default="{}")
+@client_options
+@click.option("--id", "id_", help="The command's id: with the same --client-id and --id it takes effect once.")
+@click.option("--raw", is_flag=True, help="TYPE is not checked here, and the reply's whole envelope is one line.")
+def send(
+    type_: str, payload: str, url: str, client_id: str | None, token: str | None, id_: str | None, raw: bool
+) -> None:
+    """Send one command and print its reply's payload. JSON is the payload; `-` reads it from standard input.
+
+    Exit code 0 for a reply, 1 for an error reply, 2 for what was not sent at all.
+
+    Example: ngos send token.create '{"type": "demo", "coord_x": [1.0]}'
+    """
+    if not raw and type_ not in COMMANDS:
+        close = difflib.get_close_matches(type_, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "--raw sends it nevertheless"
+        raise click.UsageError(f"no such command: {type_!r}; {hint}")
+    try:
+        content = orjson.loads(sys.stdin.buffer.read() if payload == "-" else payload)
+    except orjson.JSONDecodeError as exc:
+        raise click.UsageError(f"the payload is not JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise click.UsageError("the payload is not a JSON object")
+
+    async def run() -> Envelope:
+        async with connect(url, client_id=client_id, token=token) as client:
+            return await client.request(type_, content, id=id_)
+
+    try:
+        reply = trio.run(run)
+    except CommandError as exc:
+        if raw:
+            _write(_raw(exc.reply))
+        elif exc.details:
+            _write(orjson.dumps(exc.details, option=orjson.OPT_INDENT_2) + b"\n")
+        raise
+    _write(_raw(reply) if raw else orjson.dumps(reply.payload, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _raw(reply: Envelope) -> bytes:
+    fields = asdict(reply, recurse=False)
+    return (
+        orjson.dumps({name: value for name, value in fields.items() if value is not None and value is not False})
+        + b"\n"
+    )
+
+
+@cli.command()
+@client_options
+def demo(url: str, client_id: str | None, token: str | None) -> None:
+    """Load Les Misérables: 77 tokens with a place at all eight levels, and 254 edges.
+
+    What is there already stays as it is, so a second run changes nothing. Nothing is deleted.
+
+    Example: ngos demo --url ws://127.0.0.1:8000/ws
+    """
+    from ngos.demo import les_miserables, load
+
+    graph = les_miserables()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+    async def run() -> None:
+        async with connect(url, client_id=client_id, token=token) as client:
+            with Progress(*columns, console=Console(stderr=True)) as progress:
+                for name, commands in (("tokens", graph.tokens), ("edges", graph.edges)):
+                    task = progress.add_task(name, total=len(commands))
+                    tallies[name] = await load(client, commands, partial(progress.advance, task))
+
+    tallies: dict[str, Any] = {}
+    trio.run(run)
+    for name, tally in tallies.items():
+        click.echo(f"{name}: {tally.created} created, {tally.there} there already")
+
+
+def _write(data: bytes) -> None:
+    """Write to standard output at once, so that a pipe's reader sees it."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

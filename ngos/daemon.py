@@ -1,0 +1,140 @@
+"""The listener, the signals and the gentle end. Floor 9."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as hypercorn_serve
+
+from ngos.app import App, open_app
+from ngos.config import Settings
+from ngos.errors import SetupError
+
+BACKLOG: Final = 1024
+
+_log = structlog.get_logger("ngos")
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda _address: None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain within `settings.drain_s`; a second signal ends at once.
+
+    `on_ready` is told the address, as `http://host:port`, once connections are answered. Raises SetupError for what
+    the operator can mend (port taken, database not to be had).
+    """
+    configure_logging(settings)
+    with _listen(settings) as listener:
+        async with open_app(settings) as app:
+            host, port = listener.getsockname()[:2]
+            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            await _serve_until_signal(app, listener, lambda: on_ready(address))
+    _log.info("server.stopped")
+
+
+async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_drain_on_signal, app, stop, nursery)
+        await nursery.start(_serve_http, app, listener, stop, nursery.cancel_scope)
+        _log.info("server.ready", pid=os.getpid())
+        on_ready()
+        await stop.wait()
+        # Hypercorn gives what is left its graceful_timeout, and ends this scope; it must not take longer than that.
+        await trio.sleep(app.settings.close_s)
+        nursery.cancel_scope.cancel()
+
+
+async def _serve_http(
+    app: App,
+    listener: socket.socket,
+    stop: trio.Event,
+    done: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Let Hypercorn answer on a socket that listens, until `stop`."""
+    config = Config()
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.graceful_timeout = app.settings.close_s / 2
+    config.websocket_max_message_size = app.settings.message_bytes
+    config.websocket_ping_interval = app.settings.heartbeat_interval_s
+    config.include_server_header = False
+    await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)  # type: ignore[arg-type]
+    done.cancel()
+
+
+async def _drain_on_signal(app: App, stop: trio.Event, nursery: trio.Nursery) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if stop.is_set() or app.connections.draining:
+                _log.warning("server.cut", signal=signal.Signals(number).name)
+                nursery.cancel_scope.cancel()
+                return
+            _log.info("server.draining", signal=signal.Signals(number).name, seconds=app.settings.drain_s)
+            nursery.start_soon(_drain, app, stop)
+
+
+async def _drain(app: App, stop: trio.Event) -> None:
+    with trio.move_on_after(app.settings.drain_s):
+        await app.connections.drain()
+    stop.set()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        raise SetupError(f"can't listen on {settings.host}: {exc.strerror or exc}") from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # What a client does not take in time is given up by the kernel too; accepted sockets inherit it.
+        with suppress(OSError, AttributeError):
+            listener.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000)
+            )
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as exc:
+        listener.close()
+        where = f"{settings.host} port {settings.port}"
+        if exc.errno == errno.EADDRINUSE:
+            raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
+        raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
+    return listener
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's lines to stderr, as the settings say."""
+    renderer: structlog.typing.Processor
+    if settings.log_format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if settings.log_format == "json":
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,11 @@
+"""Connections: what one client may do to us, and what we owe it.
+
+- `transport`: what a connection needs of a WebSocket, and that over plain ASGI
+- `mailbox`: the bounded queue of one connection
+- `connection`: the nursery of reader, writer and heartbeat
+- `registry`: type to handler
+- `session`: the commands that are about the connection itself
+- `connections`: all that are open, and their end
+
+Floor 6: may import what is below.
+"""

@@ -1,0 +1,215 @@
+"""One connection: a nursery of reader, writer and heartbeat, ended by a verdict.
+
+The way of a command: `receive` -> `codec.decode` -> registry -> a write goes to the committer and the reader goes on;
+anything else waits until the writes before it are answered, and is answered before the reader goes on. So commands
+take effect in the order sent, replies come in that order, and a read sees the writes before it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+import trio
+from attrs import define, field
+
+from ngos.config import Settings
+from ngos.errors import StorageUnavailable
+from ngos.gateway.mailbox import Mailbox
+from ngos.gateway.registry import Registry
+from ngos.gateway.transport import BinaryMessage, Transport
+from ngos.incidents import incident
+from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.protocol import codec
+from ngos.protocol.close import CloseCode
+from ngos.protocol.codec import Received
+from ngos.protocol.faults import CommandFailed, DecodeError, unavailable
+from ngos.protocol.messages import ErrorReply, Message
+from ngos.services.handlers import Call
+
+_log = structlog.get_logger("ngos.connection")
+
+_PREFIX: Final = secrets.token_hex(4)
+_numbers = itertools.count(1)
+
+RECKLESS: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
+"""Verdicts after which nothing that waits is sent: the peer does not read."""
+
+
+@define(eq=False)
+class Connection:
+    """A client that is connected; `run` is its life.
+
+    `clock_ms` is Unix time. The writer's lane, the hub's subscriber and the handlers' `Call.connection` are this.
+    """
+
+    id: UUID
+    client_id: str
+    connected_at_ms: int
+    _transport: Transport
+    _registry: Registry
+    _committer: Committer
+    _settings: Settings
+    _clock_ms: Callable[[], int]
+    subscriptions: dict[str, None] = field(init=False, factory=dict)
+    mailbox: Mailbox = field(init=False)
+    verdict: CloseCode | None = field(init=False, default=None)
+    commands: int = field(init=False, default=0)
+    _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _undone: int = field(init=False, default=0)
+    _progress: trio.Event | None = field(init=False, default=None)
+    _handling: bool = field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.mailbox = Mailbox(self._settings.mailbox_bytes)
+
+    async def run(self, greeting: Message) -> None:
+        """Serve until a verdict; the peer hears it, unless it is already gone, or reads no more.
+
+        Cancelled (that is how Quart tells that the peer left), it ends at once. What is in the committer by then is
+        committed or not, as a whole.
+        """
+        self.send(greeting)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                with self._scope:
+                    async with trio.open_nursery() as inner:
+                        inner.start_soon(self._heartbeat)
+                        await self._read()
+                if self.verdict not in RECKLESS:
+                    with trio.move_on_after(self._settings.close_s):
+                        await self.mailbox.empty()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.verdict = self.verdict or CloseCode.GOING_AWAY
+            with trio.move_on_after(self._settings.close_s, shield=True):
+                await self._transport.close(self.verdict)
+
+    def end(self, verdict: CloseCode) -> None:
+        """Decide how this ends; the first to do so does."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self._scope.cancel()
+
+    def offer_events(self, messages: Sequence[bytes]) -> None:
+        """Take events from the hub, or end as a slow consumer."""
+        if self.verdict is None and not self.mailbox.put_events(messages):
+            self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def send(self, message: Message, reply_to: str | None = None) -> None:
+        """Queue a message that is no event."""
+        self._put(message.TYPE, codec.dump(message), reply_to)
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self._transport.receive()
+            except BinaryMessage:
+                return self.end(CloseCode.BINARY_MESSAGE)
+            if len(data) > self._settings.message_bytes:
+                return self.end(CloseCode.MESSAGE_TOO_BIG)
+            self._handling = True
+            await self._handle(data)
+            self._handling = False
+
+    async def _handle(self, data: bytes) -> None:
+        self.commands += 1
+        try:
+            received = codec.decode(data)
+        except DecodeError as exc:
+            await self._undone_below(1)
+            self._fail(exc, exc.command_id)
+            return
+        entry = self._registry[type(received.command)]
+        handler = entry.write_of(received.command)
+        if handler is not None:
+            await self._undone_below(self._settings.in_flight)
+            await self.mailbox.low()
+            self._undone += 1
+            answer = partial(self._answer_write, received.id)
+            await self._committer.submit(
+                Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
+            )
+        else:
+            assert entry.answer is not None
+            await self._undone_below(1)
+            await self.mailbox.low()
+            await self._answer(received, entry.answer)
+
+    async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
+        try:
+            reply = await answer(received.command, Call(received.id, self.client_id, self))  # type: ignore[misc]
+        except CommandFailed as exc:
+            self._fail(exc, received.id)
+        except StorageUnavailable as exc:
+            _log.warning("read.failed", command=received.command.TYPE, reason=str(exc))
+            self._fail(unavailable(), received.id)
+        except Exception as exc:
+            self._fail(incident("read.defect", exc, command=received.command.TYPE), received.id)
+        else:
+            # No checkpoint since the handler: after `subscribed` no event can have come before it.
+            self.send(reply, received.id)
+
+    def _answer_write(self, command_id: str | None, answer: Answer) -> None:
+        self._undone -= 1
+        if self._progress is not None:
+            self._progress.set()
+        if isinstance(answer, Encoded):
+            self._put(answer.type, answer.payload, command_id)
+        else:
+            self._fail(answer, command_id)
+
+    async def _undone_below(self, limit: int) -> None:
+        """Wait until fewer than `limit` writes are in the committer."""
+        while self._undone >= limit:
+            self._progress = trio.Event()
+            await self._progress.wait()
+        self._progress = None
+
+    def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
+        reply = ErrorReply(
+            code=failure.code,
+            message=failure.message,
+            original_message_id=command_id,
+            retryable=failure.code.retryable,
+            details=failure.details,
+        )
+        self.send(reply, command_id)
+
+    def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
+        message_id = f"{_PREFIX}-{next(_numbers):x}"
+        self.mailbox.put_reply(
+            codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
+        )
+
+    async def _write(self) -> None:
+        while True:
+            await self.mailbox.arrived()
+            messages, since = self.mailbox.peek()
+            with trio.CancelScope(deadline=since + self._settings.mailbox_age_s) as scope:
+                await self._transport.send(messages)
+            if scope.cancelled_caught:
+                return self.end(CloseCode.TRY_AGAIN_LATER)
+            self.mailbox.sent()
+
+    async def _heartbeat(self) -> None:
+        while True:
+            patience_s = self._settings.heartbeat_interval_s * random.uniform(0.9, 1.1)
+            # While we are busy with its command, the peer has no way to be heard.
+            silent_s = 0.0 if self._handling else trio.current_time() - self._transport.heard_at()
+            if silent_s < patience_s:
+                await trio.sleep(patience_s - silent_s)
+                continue
+            pinged_at = trio.current_time()
+            if not await self._transport.ping():
+                return
+            await trio.sleep(self._settings.heartbeat_timeout_s)
+            if self._transport.heard_at() < pinged_at and not self._handling:
+                return self.end(CloseCode.NO_SIGN_OF_LIFE)

@@ -1,0 +1,140 @@
+"""All connections that are open: their start, what is told to all of them, and their end."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+import structlog
+import trio
+from attrs import define, field
+
+from ngos import __version__
+from ngos.config import Settings
+from ngos.gateway.connection import Connection
+from ngos.gateway.registry import Registry
+from ngos.gateway.transport import Transport
+from ngos.log.committer import Committer
+from ngos.log.hub import Hub
+from ngos.log.store import LoggedEvent
+from ngos.protocol import PROTOCOL_VERSION, codec
+from ngos.protocol.catalog import SYSTEM_TOPIC
+from ngos.protocol.close import CloseCode
+from ngos.protocol.messages import (
+    ConnectionEstablished,
+    Event,
+    HeartbeatTerms,
+    Limits,
+    Server,
+    SystemDraining,
+    SystemStatus,
+)
+
+_log = structlog.get_logger("ngos.connection")
+
+
+@define(eq=False)
+class Connections:
+    """The open connections of this node. `clock_ms` is Unix time."""
+
+    _registry: Registry
+    _committer: Committer
+    _hub: Hub
+    _settings: Settings
+    _clock_ms: Callable[[], int]
+    open: dict[UUID, Connection] = field(init=False, factory=dict)
+    accepted: int = field(init=False, default=0)
+    closes: dict[int, int] = field(init=False, factory=dict)
+    draining: bool = field(init=False, default=False)
+    _started: float = field(init=False, factory=time.monotonic)
+
+    async def serve(self, transport: Transport, client_id: str | None) -> None:
+        """The life of an accepted connection, from its greeting to its close."""
+        connection = Connection(
+            id=uuid4(),
+            client_id=client_id or f"client_{secrets.token_hex(8)}",
+            connected_at_ms=self._clock_ms(),
+            transport=transport,
+            registry=self._registry,
+            committer=self._committer,
+            settings=self._settings,
+            clock_ms=self._clock_ms,
+        )
+        structlog.contextvars.bind_contextvars(connection=str(connection.id))
+        _log.info("connection.opened", client=connection.client_id)
+        self.open[connection.id] = connection
+        self.accepted += 1
+        if self.draining:
+            connection.end(CloseCode.RESTARTING)
+        try:
+            await connection.run(self._greeting(connection))
+        finally:
+            del self.open[connection.id]
+            for topic in connection.subscriptions:
+                self._hub.remove(topic, connection)
+            verdict = connection.verdict or CloseCode.GOING_AWAY
+            self.closes[verdict] = self.closes.get(verdict, 0) + 1
+            _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)
+
+    def broadcast(self, type_: str, payload: bytes) -> int:
+        """Send a message that belongs to no topic to every connection; returns to how many."""
+        message = codec.encode(type_, payload, id_=f"b{uuid4().hex}", timestamp_ms=self._clock_ms())
+        for connection in tuple(self.open.values()):
+            connection.offer_events((message,))
+        return len(self.open)
+
+    async def drain(self) -> None:
+        """End gently: tell everybody, then close with 1012; returns when all have gone. Callers own the deadline."""
+        self.draining = True
+        await self._publish(SystemDraining(reconnect_after_ms=1000))
+        await trio.lowlevel.checkpoint()  # the topic's task hands it on
+        for connection in tuple(self.open.values()):
+            connection.end(CloseCode.RESTARTING)
+        while self.open:
+            await trio.sleep(0.02)
+
+    async def tell_status(self) -> None:
+        """Publish `system.status` every few seconds, until cancelled."""
+        events_before, at_before = self._hub.events, trio.current_time()
+        while True:
+            await trio.sleep(self._settings.status_interval_s)
+            events, at = self._hub.events, trio.current_time()
+            counts = self._hub.counts()
+            await self._publish(
+                SystemStatus(
+                    connections=len(self.open),
+                    subscriptions=sum(counts.values()),
+                    topics=len(counts),
+                    events_per_s=round((events - events_before) / (at - at_before), 3),
+                    uptime_s=round(self.uptime_s(), 3),
+                )
+            )
+            events_before, at_before = events, at
+
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._started
+
+    async def _publish(self, event: Event) -> None:
+        await self._hub.publish(
+            LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms())
+        )
+
+    def _greeting(self, connection: Connection) -> ConnectionEstablished:
+        settings = self._settings
+        return ConnectionEstablished(
+            connection_id=connection.id,
+            client_id=connection.client_id,
+            timestamp=connection.connected_at_ms,
+            server=Server(name="ngos", version=__version__, protocol=PROTOCOL_VERSION),
+            heartbeat=HeartbeatTerms(
+                interval_ms=round(settings.heartbeat_interval_s * 1000),
+                timeout_ms=round(settings.heartbeat_timeout_s * 1000),
+            ),
+            limits=Limits(
+                message_bytes=settings.message_bytes,
+                subscriptions=settings.subscriptions,
+                in_flight=settings.in_flight,
+            ),
+        )

@@ -1,0 +1,54 @@
+"""One command that comes without a connection: over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import trio
+from attrs import define
+
+from ngos.gateway.registry import Registry
+from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.protocol import codec
+from ngos.protocol.commands import Command
+from ngos.protocol.faults import CommandFailed
+from ngos.services.handlers import Call
+
+
+@define(eq=False)
+class Once:
+    """Does single commands as `client_id`."""
+
+    _registry: Registry
+    _committer: Committer
+
+    async def __call__(self, command: Command, client_id: str) -> dict[str, Any]:
+        """Do a command, and return its reply's payload.
+
+        Raises CommandFailed and StorageUnavailable. Cancelled, the effect of a write is unknown.
+        """
+        entry = self._registry[type(command)]
+        handler = entry.write_of(command)
+        if handler is None:
+            assert entry.answer is not None
+            reply = await entry.answer(command, Call(None, client_id, None))
+            return _read(Encoded(reply.TYPE, codec.dump(reply)))
+        answered = trio.Event()
+        answers: list[Answer] = []
+
+        def answer(value: Answer) -> None:
+            answers.append(value)
+            answered.set()
+
+        size_bytes = len(codec.encode_command(command))
+        await self._committer.submit(Write(handler, command, object(), client_id, size_bytes, answer))
+        await answered.wait()
+        return _read(answers[0])
+
+
+def _read(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, CommandFailed):
+        raise answer
+    payload: dict[str, Any] = orjson.loads(answer.payload)
+    return payload

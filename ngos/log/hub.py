@@ -1,0 +1,224 @@
+"""Fan-out of events to the subscribers of this node. Never awaits a client.
+
+One bounded channel and one task per topic that has subscribers: Trio's channels are queues and don't broadcast, so
+the task drains the channel and hands the same bytes to every mailbox (design.md, "Memory channels don't broadcast").
+"""
+
+from __future__ import annotations
+
+import contextvars
+import secrets
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from ngos.log.store import LoggedEvent
+from ngos.protocol import codec
+from ngos.protocol.values import Position
+
+CHANNEL_BATCHES: Final = 64
+"""Batches that wait for a topic's task. A batch is at most `committer.BATCH_BYTES` and what its commands cascade to."""
+ROUND_BYTES: Final = 128 * 1024
+"""What one round hands to each mailbox, far under what makes a client slow: writers get a turn between rounds."""
+TURN: Final = 500
+"""Mailboxes that are filled before other tasks get a turn."""
+
+
+class Subscriber(Protocol):
+    """Who gets events: a connection. `offer_events` never blocks and never raises; hashable by identity."""
+
+    def offer_events(self, messages: Sequence[bytes]) -> None: ...
+
+
+class PositionReader(Protocol):
+    """Reads a durable topic's position from the log; raises StorageUnavailable."""
+
+    async def __call__(self, topic: str) -> Position: ...
+
+
+@define(eq=False)
+class Topic:
+    """A topic that somebody on this node is subscribed to, or is about to be.
+
+    Of a durable topic, `head` is the last position that this node knows to be committed: a subscription starts behind
+    it. `relayed` is the last that was put into the channel. `joining` are the subscribers whose start the topic's
+    task has not come to yet, with that start.
+    """
+
+    name: str
+    send: trio.MemorySendChannel[Sequence[LoggedEvent]]
+    receive: trio.MemoryReceiveChannel[Sequence[LoggedEvent]]
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    epoch: str | None = None
+    head: int | None = None
+    relayed: int | None = None
+    live: dict[Subscriber, None] = field(factory=dict)
+    joining: dict[Subscriber, int] = field(factory=dict)
+    drained: trio.Event = field(factory=trio.Event)
+
+    @property
+    def closed(self) -> bool:
+        return self.scope.cancel_called
+
+    def count(self) -> int:
+        return len(self.live) + len(self.joining)
+
+
+@define(eq=False)
+class Hub:
+    """See the module. What is not `async` is atomic: no other task runs in between."""
+
+    _read_position: PositionReader
+    deliveries: int = field(init=False, default=0)
+    events: int = field(init=False, default=0)
+    _topics: dict[str, Topic] = field(init=False, factory=dict)
+    _nursery: trio.Nursery | None = field(init=False, default=None)
+    _ephemeral_prefix: str = field(init=False, factory=lambda: secrets.token_hex(4))
+    _ephemeral_count: int = field(init=False, default=0)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the topics' tasks until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def position(self, name: str) -> Position:
+        """The position that a subscription to a durable topic starts behind, if `add` is called before a checkpoint.
+
+        It is at or after every change that was answered. Raises StorageUnavailable.
+        """
+        while True:
+            topic = self._open(name)
+            if topic.head is None or topic.epoch is None:
+                # The topic is open already, so what commits from here on reaches it, whatever the log says now.
+                try:
+                    position = await self._read_position(name)
+                except BaseException:
+                    self._close_if_unused(topic)
+                    raise
+                if topic.closed:  # by somebody who left meanwhile
+                    continue
+                topic.epoch = position.epoch
+                topic.head = max(topic.head or 0, position.seq)
+                if topic.relayed is None:
+                    topic.relayed = position.seq
+            return Position(topic=name, epoch=topic.epoch, seq=topic.head)
+
+    def add(self, name: str, subscriber: Subscriber, after: int | None) -> None:
+        """Subscribe; of a durable topic it gets the events after `after`, which `position` told."""
+        topic = self._open(name)
+        topic.live.pop(subscriber, None)
+        topic.joining.pop(subscriber, None)
+        if after is None:
+            topic.live[subscriber] = None
+        else:
+            topic.joining[subscriber] = after
+
+    def remove(self, name: str, subscriber: Subscriber) -> None:
+        """Unsubscribe. The last one out ends the topic's task."""
+        topic = self._topics.get(name)
+        if topic is not None:
+            topic.live.pop(subscriber, None)
+            topic.joining.pop(subscriber, None)
+            self._close_if_unused(topic)
+
+    async def publish(self, event: LoggedEvent) -> None:
+        """Send an event of an ephemeral topic to who is subscribed now; in the order of the calls.
+
+        Without a checkpoint while the topic's channel has room, so that a reply can be offered before the event is.
+        """
+        topic = self._topics.get(event.topic)
+        if topic is not None:
+            await self.put(topic, (event,))
+
+    async def put(self, topic: Topic, events: Sequence[LoggedEvent]) -> None:
+        """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them."""
+        while not topic.closed:
+            try:
+                topic.send.send_nowait(events)
+            except trio.WouldBlock:
+                await topic.drained.wait()
+            else:
+                return
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic, where it has subscribers on this node."""
+        return self._topics.get(name)
+
+    def durable_topics(self) -> list[Topic]:
+        """The topics with subscribers whose position is known."""
+        return [topic for topic in self._topics.values() if topic.relayed is not None]
+
+    def counts(self) -> dict[str, int]:
+        """Subscribers on this node by topic."""
+        return {name: topic.count() for name, topic in self._topics.items()}
+
+    def _open(self, name: str) -> Topic:
+        topic = self._topics.get(name)
+        if topic is None:
+            assert self._nursery is not None, "the hub is not running"
+            topic = Topic(name, *trio.open_memory_channel[Sequence[LoggedEvent]](CHANNEL_BATCHES))
+            self._topics[name] = topic
+            # In an empty context: else it would log the connection id of whoever subscribed first, for ever.
+            contextvars.Context().run(self._nursery.start_soon, self._run_topic, topic)
+        return topic
+
+    def _close_if_unused(self, topic: Topic) -> None:
+        if topic.count() == 0 and not topic.closed:
+            del self._topics[topic.name]
+            topic.scope.cancel()
+            topic.drained.set()
+
+    async def _run_topic(self, topic: Topic) -> None:
+        with topic.scope, topic.send, topic.receive:
+            while True:
+                events = list(await topic.receive.receive())
+                while topic.receive.statistics().current_buffer_used:
+                    events.extend(topic.receive.receive_nowait())
+                topic.drained.set()
+                topic.drained = trio.Event()
+                while events:
+                    messages: list[bytes] = []
+                    size_bytes = 0
+                    while len(messages) < len(events) and size_bytes < ROUND_BYTES:
+                        messages.append(self._encode(events[len(messages)]))
+                        size_bytes += len(messages[-1])
+                    await self._fan_out(topic, events[: len(messages)], messages)
+                    del events[: len(messages)]
+                    await trio.lowlevel.checkpoint()
+
+    async def _fan_out(self, topic: Topic, events: list[LoggedEvent], messages: list[bytes]) -> None:
+        self.events += len(events)
+        first, last = events[0].seq or 0, events[-1].seq or 0
+        for subscriber, after in list(topic.joining.items()):
+            if first > after:
+                del topic.joining[subscriber]
+                topic.live[subscriber] = None
+            elif last > after:  # in the midst of these events: its part now, with the others from the next on
+                subscriber.offer_events([m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after])
+                topic.joining[subscriber] = last
+        for index, subscriber in enumerate(tuple(topic.live), start=1):
+            if index % TURN == 0:
+                await trio.lowlevel.checkpoint()
+            if subscriber in topic.live:  # it may have left during a checkpoint
+                subscriber.offer_events(messages)
+                self.deliveries += len(messages)
+
+    def _encode(self, event: LoggedEvent) -> bytes:
+        if event.seq is None:
+            self._ephemeral_count += 1
+            event_id = f"{self._ephemeral_prefix}-e{self._ephemeral_count:x}"
+        else:
+            event_id = f"{event.epoch}-{event.seq}"
+        return codec.encode(
+            event.type,
+            event.payload,
+            id_=event_id,
+            timestamp_ms=event.timestamp_ms,
+            sender_id=event.sender_id,
+            topic=event.topic,
+            seq=event.seq,
+            epoch=event.epoch,
+        )

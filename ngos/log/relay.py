@@ -1,0 +1,123 @@
+"""What committed, in order, to the hub. Events reach it only in `seq` order: a hole is read from the log, not skipped.
+
+The committer tells what it committed; `doubt` tells that something may have been committed that nobody told of (the
+database failed before it answered a commit). Cancelled or failing, the relay loses nothing: the log is the truth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+import structlog
+import trio
+from attrs import define, field
+
+from ngos.errors import StorageUnavailable
+from ngos.log import store
+from ngos.log.hub import Hub, Topic
+from ngos.log.store import LoggedEvent
+from ngos.postgres.pool import Pool
+
+QUEUE_BATCHES: Final = 64
+"""Committed batches that wait for the relay; past it the committer waits, and with it all who write."""
+PAGE_EVENTS: Final = 1000
+RETRY_S: Final = 0.25
+
+_log = structlog.get_logger("ngos.relay")
+
+
+@define(eq=False)
+class Relay:
+    """See the module. `run` is the one task."""
+
+    _hub: Hub
+    _pool: Pool
+    _queue: deque[Sequence[LoggedEvent] | None] = field(init=False, factory=deque)
+    _arrived: trio.Event = field(init=False, factory=trio.Event)
+    _room: trio.Event = field(init=False, factory=trio.Event)
+
+    def advance(self, events: Sequence[LoggedEvent]) -> None:
+        """Tell what was committed, before anybody is answered; `announce` follows with the same events."""
+        for event in events:
+            topic = self._hub.topic(event.topic)
+            if topic is not None:
+                topic.epoch, topic.head = event.epoch, event.seq
+
+    async def announce(self, events: Sequence[LoggedEvent]) -> None:
+        """Queue committed events for the hub. Without a checkpoint while there is room."""
+        if events:
+            await self._enqueue(events)
+
+    async def doubt(self) -> None:
+        """Have every topic compared with the log."""
+        if self._queue and self._queue[-1] is None:
+            return
+        await self._enqueue(None)
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        while True:
+            if not self._queue:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            events = self._queue.popleft()
+            self._room.set()
+            if events is None:
+                await self._compare_with_log()
+                continue
+            for name, of_topic in groupby(sorted(events, key=attrgetter("topic")), key=attrgetter("topic")):
+                topic = self._hub.topic(name)
+                if topic is not None:
+                    await self._relay(topic, list(of_topic))
+
+    async def _enqueue(self, item: Sequence[LoggedEvent] | None) -> None:
+        while len(self._queue) >= QUEUE_BATCHES:
+            self._room = trio.Event()
+            await self._room.wait()
+        self._queue.append(item)
+        self._arrived.set()
+
+    async def _relay(self, topic: Topic, events: list[LoggedEvent]) -> None:
+        after = topic.relayed
+        if after is not None:
+            events = [event for event in events if event.seq is not None and event.seq > after]
+            if not events:
+                return
+            assert events[0].seq is not None
+            if events[0].seq > after + 1:
+                await self._fill(topic, upto=events[0].seq - 1)
+        await self._hub.put(topic, events)
+        topic.relayed = events[-1].seq
+
+    async def _fill(self, topic: Topic, upto: int) -> None:
+        """Read a hole from the log, page by page; while the database is away, wait for it."""
+        _log.info("relay.hole", topic=topic.name, after=topic.relayed, upto=upto)
+        while topic.relayed is not None and topic.relayed < upto and not topic.closed:
+            try:
+                async with self._pool.connection() as conn:
+                    page = await store.read(conn, topic.name, topic.relayed, upto, PAGE_EVENTS)
+            except StorageUnavailable:
+                await trio.sleep(RETRY_S)
+                continue
+            if not page:
+                raise RuntimeError(f"the log has no events of {topic.name} from {topic.relayed + 1} to {upto}")
+            await self._hub.put(topic, page)
+            topic.relayed = page[-1].seq
+
+    async def _compare_with_log(self) -> None:
+        for topic in self._hub.durable_topics():
+            while not topic.closed:
+                try:
+                    async with self._pool.connection() as conn:
+                        position = await store.read_position(conn, topic.name)
+                except StorageUnavailable:
+                    await trio.sleep(RETRY_S)
+                    continue
+                if topic.relayed is not None and topic.relayed < position.seq:
+                    topic.head = max(topic.head or 0, position.seq)
+                    await self._fill(topic, upto=position.seq)
+                break

@@ -1,0 +1,1 @@
+"""Postgres on Trio: the driver, the pool, the migrations, the embedded server. Imports ngos.errors only."""

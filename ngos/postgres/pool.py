@@ -1,0 +1,233 @@
+"""Connections to Postgres, shared by many tasks.
+
+Promises: never more than `max_size` connections; everything in a `connection()` block, the wait for a free
+connection included, has one deadline, which holds even if the server is stopped in the middle of an answer; what
+comes out is StorageUnavailable when the database is at fault, and psycopg's own error when the statement is.
+
+Imports ngos.errors and ngos.postgres.driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import attrs
+import psycopg
+import trio
+from psycopg.rows import TupleRow
+
+from ngos.errors import StorageUnavailable
+from ngos.postgres.driver import TrioConnection
+
+Configure = Callable[[TrioConnection[TupleRow]], Awaitable[None]]
+
+# What a connection that is given back, or whose query ran out of time, may still take before it is closed.
+GIVE_UP_S = 0.5
+
+# A statement is prepared when it comes a second time: repeats are a fifth faster for it (tests/postgres/bench.py), and
+# a string of many statements, which can't be prepared, still runs.
+PREPARE_THRESHOLD = 1
+
+# A server that vanishes without a word is noticed by the kernel. The deadlines below are still the ones that count.
+KEEPALIVES: Final[dict[str, Any]] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+# SQLSTATE classes and codes that mean "the database, now" and not "this statement". OperationalErrors count as
+# well, save class 54: a value that exceeds the server's limits will exceed them the next time too.
+_TRANSIENT = ("08", "40", "53", "57", "58", "25006", "25P03", "25P04", "55P03")
+_LASTING = ("54",)
+
+
+@attrs.frozen
+class PoolStats:
+    """`size`: open connections, `idle`: those of them that nobody uses, `waiting`: tasks that wait for one."""
+
+    size: int
+    idle: int
+    waiting: int
+
+
+class Pool:
+    """Get one from `open_pool`."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        max_size: int,
+        connect_s: float,
+        query_s: float,
+        configure: Configure | None,
+    ) -> None:
+        self.conninfo = conninfo
+        self._connect_s = connect_s
+        self._query_s = query_s
+        self._configure = configure
+        self._slots = trio.Semaphore(max_size, max_value=max_size)
+        # Last in, first out: the connection used last has its statements prepared and its caches warm.
+        self._idle: list[TrioConnection[TupleRow]] = []
+        self._in_use: set[TrioConnection[TupleRow]] = set()
+        self._closed = False
+
+    def stats(self) -> PoolStats:
+        """What the pool holds at this moment."""
+        idle = len(self._idle)
+        return PoolStats(idle + len(self._in_use), idle, self._slots.statistics().tasks_waiting)
+
+    @asynccontextmanager
+    async def connection(self, *, query_s: float | None = None) -> AsyncIterator[TrioConnection[TupleRow]]:
+        """A connection in autocommit mode, for the length of the block.
+
+        Everything in the block, waiting for a free connection included, has `query_s` seconds (by default the
+        pool's). A transaction that the block leaves open is rolled back.
+
+        StorageUnavailable: the database can't be reached, refuses, or ran out of time; whether what was sent had
+        its effect is unknown, unless it was in a transaction that had yet to commit. Other psycopg errors pass:
+        they are defects, or refusals that the caller expects. Cancellation cancels the query in the server.
+        """
+        limit_s = self._query_s if query_s is None else query_s
+        with trio.move_on_after(limit_s) as scope:
+            try:
+                connection = await self._acquire()
+                try:
+                    yield connection
+                finally:
+                    await self._release(connection)  # noqa: ASYNC102 - shielded and bounded inside
+            except psycopg.Error as error:
+                if is_unavailable(error):
+                    raise StorageUnavailable(_one_line(error)) from error
+                raise
+        if scope.cancelled_caught:
+            raise StorageUnavailable(f"no answer from the database within {limit_s:g} s")
+
+    async def _acquire(self) -> TrioConnection[TupleRow]:
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        connection = None
+        try:
+            if self._closed:
+                raise StorageUnavailable("the pool is closed")
+            while self._idle and connection is None:
+                connection = self._idle.pop()
+                if not connection.quiet:
+                    connection.close_now()
+                    connection = None
+            if connection is None:
+                connection = await self._connect()
+            self._in_use.add(connection)
+            return connection
+        finally:
+            if connection is None:
+                self._slots.release()
+
+    async def _release(self, connection: TrioConnection[TupleRow]) -> None:
+        try:
+            if not connection.idle:
+                await _tidy(connection)
+        finally:
+            self._in_use.discard(connection)
+            if connection.idle and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.close_now()
+                # What cost us this one has probably cost us the idle ones: they must not each take a deadline.
+                self._close_idle()
+            self._slots.release()
+
+    async def _connect(self) -> TrioConnection[TupleRow]:
+        with trio.move_on_after(self._connect_s) as scope:
+            return await connect(self.conninfo, query_s=self._query_s, configure=self._configure)
+        assert scope.cancelled_caught
+        raise StorageUnavailable(f"no connection to the database within {self._connect_s:g} s")
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close_now()
+
+    def close(self) -> None:
+        """Close every connection, those in use too. Never blocks."""
+        self._closed = True
+        self._close_idle()
+        for connection in self._in_use:
+            connection.close_now()
+
+
+@asynccontextmanager
+async def open_pool(
+    conninfo: str,
+    *,
+    max_size: int,
+    connect_s: float,
+    query_s: float,
+    configure: Configure | None = None,
+) -> AsyncIterator[Pool]:
+    """A pool of at most `max_size` connections, closed at the end of the block.
+
+    Nothing is connected yet, so this neither needs the database nor raises. `connect_s`: seconds for one
+    connection to come about; `query_s`: seconds for a whole `connection()` block; `configure`: is given each new
+    connection, in autocommit mode, within `connect_s`.
+    """
+    pool = Pool(conninfo, max_size=max_size, connect_s=connect_s, query_s=query_s, configure=configure)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+async def connect(conninfo: str, *, query_s: float, configure: Configure | None = None) -> TrioConnection[TupleRow]:
+    """One connection as the pool makes them, in autocommit mode; its owner closes it. The caller owns time.
+
+    psycopg.OperationalError if the database can't be reached. Cancellation closes what was begun.
+    """
+    connection: TrioConnection[TupleRow] = await TrioConnection.connect(
+        conninfo,
+        autocommit=True,
+        prepare_threshold=PREPARE_THRESHOLD,
+        application_name="ngos",
+        client_encoding="UTF8",
+        **KEEPALIVES,
+    )
+    connection.cancel_s = GIVE_UP_S
+    try:
+        # Not as startup parameters: poolers in between refuse `options`. The second one is for a node that is
+        # frozen in the middle of a transaction: its locks must not hold up the others for longer than its deadline.
+        await connection.execute(
+            f"set timezone = 'UTC'; set idle_in_transaction_session_timeout = {int(query_s * 1000) + 1000}",
+            prepare=False,
+        )
+        if configure is not None:
+            await configure(connection)
+    except BaseException:
+        connection.close_now()
+        raise
+    return connection
+
+
+def is_unavailable(error: psycopg.Error) -> bool:
+    """Whether the database is at fault, and the same statement may succeed later."""
+    sqlstate = error.sqlstate or ""
+    if sqlstate.startswith(_LASTING):
+        return False
+    return sqlstate.startswith(_TRANSIENT) or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+async def _tidy(connection: TrioConnection[TupleRow]) -> None:
+    """Roll back what the block left open. If that is more than a matter of a moment, leave it to be closed."""
+    with trio.move_on_after(GIVE_UP_S, shield=True):
+        try:
+            await connection.rollback()
+        except psycopg.Error:
+            pass  # it is not idle then, and gets closed
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

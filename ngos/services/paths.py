@@ -1,0 +1,103 @@
+"""Shortest paths through the graph (`graph.path`): breadth first from both ends, a query a step."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from attrs import define
+
+from ngos.log.store import Connection
+from ngos.postgres.pool import Pool
+from ngos.protocol.commands import GraphPath
+from ngos.protocol.faults import CommandFailed, ErrorCode
+from ngos.protocol.messages import GraphPathFound, Reply
+from ngos.services.handlers import reads
+
+SEEN_TOKENS: Final = 100_000
+"""What one search may hold in memory, about 20 MB; past it the client is told to ask for less."""
+
+# An edge leads from source to target, and back where it is bidirectional. The tokens already seen stay in Python:
+# sending them with each step would cost more than reading a few twice.
+FORWARD: Final = """
+select source_id, target_id from edges where source_id = any(%(ids)s::uuid[])
+union all
+select target_id, source_id from edges where target_id = any(%(ids)s::uuid[]) and bidirectional
+limit %(limit)s
+"""
+BACKWARD: Final = """
+select target_id, source_id from edges where target_id = any(%(ids)s::uuid[])
+union all
+select source_id, target_id from edges where source_id = any(%(ids)s::uuid[]) and bidirectional
+limit %(limit)s
+"""
+
+
+@define(eq=False)
+class Side:
+    """One end's search: the tokens it has come to, each with the one it came from, and those it came to last."""
+
+    query: str
+    came_from: dict[UUID, UUID | None]
+    frontier: list[UUID]
+
+    async def step(self, conn: Connection) -> None:
+        """Go one edge further."""
+        rows = await (await conn.execute(self.query, {"ids": self.frontier, "limit": SEEN_TOKENS})).fetchall()
+        self.frontier = []
+        for near, far in sorted(rows):  # so that among paths of one length always the same is found
+            if far not in self.came_from:
+                self.came_from[far] = near
+                self.frontier.append(far)
+
+    def way(self, token_id: UUID) -> list[UUID]:
+        """The tokens from this one back to this side's end."""
+        way = [token_id]
+        while (before := self.came_from[way[-1]]) is not None:
+            way.append(before)
+        return way
+
+
+@define(eq=False)
+class Paths:
+    """The path service."""
+
+    _pool: Pool
+
+    @reads(GraphPath)
+    async def path(self, command: GraphPath) -> Reply:
+        async with self._pool.connection() as conn:
+            # One snapshot for all steps: no path through edges that were never there at the same time.
+            await conn.execute("begin isolation level repeatable read read only")
+            path = await _search(conn, command)
+            await conn.execute("commit")
+        return GraphPathFound(
+            source_id=command.source_id,
+            target_id=command.target_id,
+            path=None if path is None else tuple(path),
+            length=None if path is None else len(path) - 1,
+        )
+
+
+async def _search(conn: Connection, command: GraphPath) -> list[UUID] | None:
+    if command.source_id == command.target_id:
+        row = await (await conn.execute("select from tokens where token_id = %s", [command.source_id])).fetchone()
+        return None if row is None else [command.source_id]
+    forward = Side(FORWARD, {command.source_id: None}, [command.source_id])
+    backward = Side(BACKWARD, {command.target_id: None}, [command.target_id])
+    for _ in range(command.max_depth):
+        side, other = (
+            (forward, backward) if len(forward.frontier) <= len(backward.frontier) else (backward, forward)
+        )
+        await side.step(conn)
+        meeting = [token_id for token_id in side.frontier if token_id in other.came_from]
+        if meeting:
+            middle = min(meeting)
+            return forward.way(middle)[::-1] + backward.way(middle)[1:]
+        if not side.frontier:
+            return None
+        if len(forward.came_from) + len(backward.came_from) > SEEN_TOKENS:
+            raise CommandFailed(
+                ErrorCode.UNAVAILABLE, f"the search came to more than {SEEN_TOKENS} tokens: ask for a lower max_depth"
+            )
+    return None

@@ -1,0 +1,259 @@
+"""Tokens: their rules and their SQL (protocol.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from attrs import define
+
+from ngos.log.committer import Outcome
+from ngos.log.store import Connection, json_parameter, json_text
+from ngos.postgres.pool import Pool
+from ngos.protocol.commands import TokenCreate, TokenDelete, TokenGet, TokenList, TokenUpdate
+from ngos.protocol.faults import ClientError, ErrorCode
+from ngos.protocol.messages import (
+    GraphDisconnected,
+    Reply,
+    TokenCreated,
+    TokenData,
+    TokenDeleted,
+    TokenListed,
+    TokenNotFound,
+    TokenUpdated,
+)
+from ngos.protocol.rules import UNSET
+from ngos.protocol.values import Position, Space, Token, TokenHead
+from ngos.services.handlers import reads, writes
+from ngos.services.identity import uuid7
+from ngos.services.pages import decode_cursor, encode_cursor
+
+PAGE_METADATA_BYTES: Final = 1024 * 1024
+"""A page of whole tokens ends early where their metadata comes to more: `next` leads on."""
+
+_HEAD = "token_id, type, weight, flags, version, created_at, updated_at"
+_FULL = f"{_HEAD}, x, y, z, metadata::text as metadata"
+
+_CREATE: Final = """
+insert into tokens (token_id, type, weight, flags, x, y, z, metadata)
+select token_id, type, weight, flags, x, y, z, metadata::json from json_to_recordset(%s::json)
+    as new(token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text)
+on conflict (token_id) do nothing
+returning token_id, created_at
+"""
+
+_UPDATE: Final = f"""
+with change as (
+    select * from json_to_recordset(%s::json) as change(token_id uuid, if_version int8, type text, weight float8,
+        flags int8, x float8[], y float8[], z float8[], metadata text)
+), present as (
+    select token_id, version as version_before from tokens join change using (token_id)
+    order by token_id for update of tokens
+), changed as (
+    update tokens set type = coalesce(change.type, tokens.type), weight = coalesce(change.weight, tokens.weight),
+        flags = coalesce(change.flags, tokens.flags), x = coalesce(change.x, tokens.x),
+        y = coalesce(change.y, tokens.y), z = coalesce(change.z, tokens.z),
+        metadata = coalesce(change.metadata::json, tokens.metadata), version = version_before + 1, updated_at = now()
+    from change join present using (token_id)
+    where tokens.token_id = change.token_id
+        and (change.if_version is null or change.if_version = version_before)
+    returning tokens.*
+)
+select present.token_id, version_before, changed.{_FULL} from present left join changed using (token_id)
+"""
+
+_DELETE_EDGES: Final = """
+delete from edges where source_id = any(%(ids)s::uuid[]) or target_id = any(%(ids)s::uuid[])
+returning connection_id, source_id, target_id, type
+"""
+
+
+@define(eq=False)
+class Tokens:
+    """The token service."""
+
+    _pool: Pool
+
+    @writes(TokenCreate, key=lambda command: command.token_id)
+    async def create(self, conn: Connection, commands: Sequence[TokenCreate]) -> Sequence[Outcome]:
+        ids = [command.token_id or uuid7() for command in commands]
+        rows = [
+            {
+                "token_id": token_id,
+                "type": command.type,
+                "weight": command.weight,
+                "flags": command.flags,
+                "x": command.coord_x,
+                "y": command.coord_y,
+                "z": command.coord_z,
+                "metadata": json_text(command.metadata),
+            }
+            for token_id, command in zip(ids, commands, strict=True)
+        ]
+        cursor = await conn.execute(_CREATE, [json_parameter(rows)])
+        created = dict(await cursor.fetchall())
+        outcomes = []
+        for token_id, command in zip(ids, commands, strict=True):
+            created_at = created.get(token_id)
+            if created_at is None:
+                outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, "a token with this token_id exists")))
+                continue
+            event = TokenCreated(
+                token_id=token_id,
+                type=command.type,
+                weight=command.weight,
+                flags=command.flags,
+                version=1,
+                created_at=created_at,
+                updated_at=created_at,
+                coordinates=Space(x=command.coord_x, y=command.coord_y, z=command.coord_z),
+                metadata=command.metadata,
+            )
+            outcomes.append(Outcome(event, (event,)))
+        return outcomes
+
+    @writes(TokenUpdate, key=lambda command: command.token_id)
+    async def update(self, conn: Connection, commands: Sequence[TokenUpdate]) -> Sequence[Outcome]:
+        names = {"coord_x": "x", "coord_y": "y", "coord_z": "z"}
+        fields = ("token_id", "if_version", "type", "weight", "flags", "coord_x", "coord_y", "coord_z", "metadata")
+        rows = [
+            {names.get(name, name): value for name in fields if (value := getattr(command, name)) is not UNSET}
+            for command in commands
+        ]
+        for row in rows:
+            if "metadata" in row:
+                row["metadata"] = json_text(row["metadata"])
+        cursor = await conn.execute(_UPDATE, [json_parameter(rows)])
+        found = {row[0]: row[1:] for row in await cursor.fetchall()}
+        outcomes = []
+        for command in commands:
+            row = found.get(command.token_id)
+            if row is None:
+                outcomes.append(Outcome(TokenNotFound(token_id=command.token_id)))
+            elif row[1] is None:
+                refusal = ClientError(
+                    ErrorCode.CONFLICT, f"if_version does not match: the version is {row[0]}", version=row[0]
+                )
+                outcomes.append(Outcome(refusal))
+            else:
+                event = TokenUpdated(**_full(row[1:]))
+                outcomes.append(Outcome(event, (event,)))
+        return outcomes
+
+    @writes(TokenDelete, key=lambda command: command.token_id)
+    async def delete(self, conn: Connection, commands: Sequence[TokenDelete]) -> Sequence[Outcome]:
+        ids = [command.token_id for command in commands]
+        cut: dict[UUID, list[GraphDisconnected]] = {token_id: [] for token_id in ids}
+        for connection_id, source_id, target_id, type_ in await _rows(conn, _DELETE_EDGES, {"ids": ids}):
+            # An edge between two of the deleted goes with the first of them.
+            owner = min((end for end in (source_id, target_id) if end in cut), key=ids.index)
+            cut[owner].append(
+                GraphDisconnected(connection_id=connection_id, source_id=source_id, target_id=target_id, type=type_)
+            )
+        deleted = await _rows(conn, "delete from tokens where token_id = any(%s::uuid[]) returning token_id", [ids])
+        gone = {row[0] for row in deleted}
+        outcomes = []
+        for token_id in ids:
+            if token_id in gone:
+                event = TokenDeleted(token_id=token_id)
+                outcomes.append(Outcome(event, (event, *cut[token_id])))
+            else:
+                outcomes.append(Outcome(TokenNotFound(token_id=token_id)))
+        return outcomes
+
+    @reads(TokenGet)
+    async def get(self, command: TokenGet) -> Reply:
+        async with self._pool.connection() as conn:
+            rows = await _rows(conn, f"select {_FULL} from tokens where token_id = %s", [command.token_id])
+        return TokenData(**_full(rows[0])) if rows else TokenNotFound(token_id=command.token_id)
+
+    @reads(TokenList)
+    async def list(self, command: TokenList) -> Reply:
+        query, parameters = list_query(command)
+        async with self._pool.connection() as conn:
+            rows = await _rows(conn, query, parameters)
+        # The position is in every row, and there is one row, of nulls, where no token matches.
+        epoch, seq, total = rows[0][:3]
+        matches = [row[3:] for row in rows if row[3] is not None]
+        page = matches[: command.limit]
+        tokens = tuple(Token(**_full(row)) for row in page) if command.full else tuple(_head(row) for row in page)
+        # One more than asked for was looked for; `available` counts also what PAGE_METADATA_BYTES left out.
+        available = matches[0][-1] if command.full and matches else len(matches)
+        return TokenListed(
+            tokens=tokens,
+            count=len(page),
+            offset=command.offset,
+            total=total,
+            next=encode_cursor(page[-1][5], page[-1][0]) if available > len(page) else None,
+            position=Position(topic="tokens", epoch=epoch, seq=seq),
+        )
+
+
+def list_query(command: TokenList) -> tuple[str, dict[str, Any]]:
+    """The one statement, and so the one snapshot, that reads a page and the position it is true at."""
+    conditions = []
+    parameters: dict[str, Any] = {"limit": command.limit + 1, "offset": command.offset}
+    if command.type is not None:
+        conditions.append("type = %(type)s")
+        parameters["type"] = command.type
+    of_type = "where " + conditions[0] if conditions else ""
+    if command.after is not None:
+        conditions.append("(created_at, token_id) < (%(created_at)s, %(token_id)s)")
+        parameters["created_at"], parameters["token_id"] = decode_cursor(command.after)
+    where = "where " + " and ".join(conditions) if conditions else ""
+    page = f"""
+        select {_FULL if command.full else _HEAD} from tokens {where}
+        order by created_at desc, token_id desc limit %(limit)s offset %(offset)s
+    """
+    total = f"(select count(*) from tokens {of_type})" if command.total else "null::int8"
+    if command.full:
+        # A row is in the page if those before it leave room; so there is always a first.
+        page = f"""
+            select {_HEAD}, x, y, z, metadata, available from (
+                select *, count(*) over () as available, sum(octet_length(metadata)) over (
+                    order by created_at desc, token_id desc rows between unbounded preceding and 1 preceding
+                ) as bytes_before from ({page}) as page
+            ) as page where coalesce(bytes_before, 0) < {PAGE_METADATA_BYTES}
+        """
+    return (
+        f"""
+        select epoch, seq, {total}, page.* from topics left join lateral ({page}) as page on true
+        where topic = 'tokens' order by page.created_at desc, page.token_id desc
+        """,
+        parameters,
+    )
+
+
+async def _rows(conn: Connection, query: str, parameters: Any) -> list[tuple[Any, ...]]:
+    return await (await conn.execute(query, parameters)).fetchall()
+
+
+def _head(row: tuple[Any, ...]) -> TokenHead:
+    token_id, type_, weight, flags, version, created_at, updated_at = row
+    return TokenHead(
+        token_id=token_id,
+        type=type_,
+        weight=weight,
+        flags=flags,
+        version=version,
+        created_at=created_at,
+        updated_at=updated_at,
+    )
+
+
+def _full(row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of `_FULL` as the fields of TOKEN."""
+    token_id, type_, weight, flags, version, created_at, updated_at, x, y, z, metadata = row[:11]
+    return {
+        "token_id": token_id,
+        "type": type_,
+        "weight": weight,
+        "flags": flags,
+        "version": version,
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "coordinates": Space(x=tuple(x), y=tuple(y), z=tuple(z)),
+        "metadata": orjson.loads(metadata),
+    }

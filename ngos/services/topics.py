@@ -1,0 +1,66 @@
+"""Custom topics: which are durable, and `publish` to them (protocol.md sections 3 and 4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+import orjson
+from attrs import define, field
+
+from ngos.log import store
+from ngos.log.committer import CustomEvent, Outcome
+from ngos.log.hub import Hub
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS, OWN_TOPICS
+from ngos.protocol.commands import Publish
+from ngos.protocol.faults import ClientError, ErrorCode
+from ngos.protocol.messages import Published
+from ngos.protocol.values import Position
+from ngos.services.handlers import Call, answers, writes
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+@define(eq=False)
+class Topics:
+    """The topic service. `durable_patterns` name custom topics that are logged, with `*` and `?`."""
+
+    _hub: Hub
+    _durable_patterns: tuple[str, ...]
+    is_durable: Callable[[str], bool] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Clients choose the names, so the cache has a size.
+        self.is_durable = lru_cache(maxsize=4096)(self._is_durable)
+
+    def _is_durable(self, topic: str) -> bool:
+        if topic in OWN_TOPICS:
+            return topic in OWN_DURABLE_TOPICS
+        return any(fnmatchcase(topic, pattern) for pattern in self._durable_patterns)
+
+    @writes(Publish, when=lambda self, command: self.is_durable(command.topic) and command.topic not in OWN_TOPICS)
+    async def publish_durable(self, conn: store.Connection, commands: Sequence[Publish]) -> Sequence[Outcome]:
+        await store.ensure_topics(conn, {command.topic for command in commands})
+        return [
+            Outcome(_published, (CustomEvent(command.topic, command.type, orjson.dumps(command.payload)),))
+            for command in commands
+        ]
+
+    @answers(Publish)
+    async def publish_ephemeral(self, command: Publish, call: Call) -> Published:
+        """Send to who is subscribed now; raises ClientError for a topic of the server's own."""
+        if command.topic in OWN_TOPICS:
+            raise ClientError(ErrorCode.FORBIDDEN, f"the topic {command.topic} is the server's own")
+        await self._hub.publish(
+            store.LoggedEvent(command.topic, command.type, orjson.dumps(command.payload), call.client_id, now_ms())
+        )
+        return Published(topic=command.topic, durable=False, epoch=None, seq=None)
+
+
+def _published(position: Position) -> Published:
+    return Published(topic=position.topic, durable=True, epoch=position.epoch, seq=position.seq)

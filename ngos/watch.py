@@ -1,0 +1,125 @@
+"""`ngos watch`: events of topics as a live table, as lines, or as JSON for pipes. May import `ngos.client`.
+
+What other clients sent is shown with control characters replaced: it could steer the terminal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ngos.client.feed import Event
+from ngos.client.subscription import Subscription
+from ngos.client.trio import Client
+
+Show = Callable[[Event], None]
+_SUMMARY_CHARACTERS: Final = 200
+
+
+async def watch(client: Client, topics: tuple[str, ...], count: int | None, show: Show) -> None:
+    """Call `show` for each event, in the order of its topic, until `count` were shown or for ever.
+
+    Raises, in a group, what subscribing and reading raise: CommandError, ConnectionLost, SlowSubscriber.
+    """
+    left = count
+
+    async def follow(events: Subscription) -> None:
+        nonlocal left
+        async for event in events:
+            if left == 0:
+                return  # another topic's task had the last one
+            show(event)
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    nursery.cancel_scope.cancel()
+
+    async with AsyncExitStack() as subscriptions:
+        # All are subscribed before the first is read, so that none is missed because of another.
+        followed = [await subscriptions.enter_async_context(client.subscribe(topic)) for topic in topics]
+        async with trio.open_nursery() as nursery:
+            for events in followed:
+                nursery.start_soon(follow, events)
+
+
+def json_line(event: Event) -> bytes:
+    """Return the event's envelope (protocol.md section 2) as one line, with its end."""
+    envelope: dict[str, Any] = {"id": event.id, "type": event.type, "timestamp": event.timestamp_ms}
+    optional = {"topic": event.topic, "seq": event.seq, "epoch": event.epoch, "sender_id": event.sender_id}
+    envelope |= {name: value for name, value in optional.items() if value is not None}
+    envelope["payload"] = event.payload
+    return orjson.dumps(envelope) + b"\n"
+
+
+def cells(event: Event) -> list[str]:
+    """Return time, topic, seq, type, sender and summary, safe for a terminal."""
+    try:
+        time = datetime.fromtimestamp(event.timestamp_ms / 1000).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    except (OverflowError, OSError, ValueError):
+        time = "?"
+    seq = "" if event.seq is None else str(event.seq)
+    texts = (time, event.topic or "", seq, event.type, event.sender_id or "", summary(event.payload))
+    return [harmless(text) for text in texts]
+
+
+def summary(payload: dict[str, Any]) -> str:
+    """Return the payload's fields in brief: ids shortened, inner objects left out."""
+    parts = []
+    length = 0
+    for name, value in payload.items():
+        if isinstance(value, dict | list):
+            continue
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        if name.endswith("_id") and len(text) == 36:
+            text = text[:8]
+        parts.append(f"{name}={text[:_SUMMARY_CHARACTERS]}")
+        length += len(parts[-1])
+        if length > _SUMMARY_CHARACTERS:
+            break
+    return "  ".join(parts)[:_SUMMARY_CHARACTERS]
+
+
+def harmless(text: str) -> str:
+    """Replace what a terminal might obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in text)
+
+
+def plain_line(event: Event) -> str:
+    """Return the event as a line for people, without a table around it."""
+    return "  ".join(cell for cell in cells(event) if cell)
+
+
+@contextmanager
+def live_table(console: Console, title: str) -> Iterator[Show]:
+    """Draw the latest events, as many as the terminal has room for; what is called with each new one is yielded."""
+    rows: deque[Event] = deque(maxlen=200)
+    seen = 0
+
+    def draw() -> Table:
+        table = Table(title=Text(f"{title}: {seen} events"), title_justify="left", expand=True)
+        for name, widest in (("time", 12), ("topic", 20), ("seq", 12), ("type", 24), ("sender", 20)):
+            table.add_column(name, max_width=widest, no_wrap=True, overflow="ellipsis")
+        table.add_column("summary", ratio=1, no_wrap=True, overflow="ellipsis")
+        room = max(1, console.size.height - 6)
+        for event in list(rows)[-room:]:
+            table.add_row(*map(Text, cells(event)))
+        return table
+
+    with Live(get_renderable=draw, console=console, refresh_per_second=8):
+
+        def show(event: Event) -> None:
+            nonlocal seen
+            rows.append(event)
+            seen += 1
+
+        yield show

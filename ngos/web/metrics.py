@@ -1,0 +1,53 @@
+"""What `/metrics` shows: the counts that the parts keep anyway, read when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import define
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+
+from ngos.gateway.connections import Connections
+from ngos.log.committer import Committer
+from ngos.log.hub import Hub
+from ngos.postgres.pool import Pool
+
+
+@define(eq=False)
+class Collector:
+    """A prometheus-client collector over the running parts."""
+
+    _connections: Connections
+    _committer: Committer
+    _hub: Hub
+    _pool: Pool
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("ngos_connections", "Open connections.", len(self._connections.open))
+        yield CounterMetricFamily("ngos_connections_accepted", "Connections accepted.", self._connections.accepted)
+        closes = CounterMetricFamily("ngos_connections_closed", "Connections closed, by code.", labels=["code"])
+        for code, count in sorted(self._connections.closes.items()):
+            closes.add_metric([str(int(code))], count)
+        yield closes
+        waiting = sum(c.mailbox.event_bytes + c.mailbox.reply_bytes for c in self._connections.open.values())
+        yield GaugeMetricFamily("ngos_mailbox_bytes", "Bytes that wait for clients.", waiting)
+        yield GaugeMetricFamily("ngos_subscriptions", "Subscriptions.", sum(self._hub.counts().values()))
+        yield CounterMetricFamily("ngos_events_published", "Events that subscribers were there for.", self._hub.events)
+        yield CounterMetricFamily("ngos_events_delivered", "Events put into mailboxes.", self._hub.deliveries)
+        stats = self._committer.stats
+        yield CounterMetricFamily("ngos_commits", "Transactions of the committer.", stats.batches)
+        yield CounterMetricFamily("ngos_commit_seconds", "Time in them.", stats.commit_s)
+        yield CounterMetricFamily("ngos_commit_failures", "Transactions that the database failed.", stats.failures)
+        yield CounterMetricFamily("ngos_writes_committed", "Commands committed or refused.", stats.writes)
+        yield CounterMetricFamily("ngos_events_logged", "Events appended to the log.", stats.events)
+        pool = self._pool.stats()
+        yield GaugeMetricFamily("ngos_pool_connections", "Connections to Postgres.", pool.size)
+        yield GaugeMetricFamily("ngos_pool_waiting", "Tasks that wait for one.", pool.waiting)
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        registry = CollectorRegistry()
+        registry.register(self)  # type: ignore[arg-type]
+        return generate_latest(registry)

@@ -1,0 +1,186 @@
+"""The Quart app: `/ws` and the HTTP routes of protocol.md section 10."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+import trio
+from attrs import define
+from quart import Response, request, websocket
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from ngos.config import Settings
+from ngos.errors import StorageUnavailable
+from ngos.gateway.connections import Connections
+from ngos.gateway.once import Once
+from ngos.gateway.transport import AsgiTransport
+from ngos.incidents import incident
+from ngos.log.hub import Hub
+from ngos.protocol import asyncapi, codec
+from ngos.protocol.commands import Publish
+from ngos.protocol.faults import CommandFailed, DecodeError, ErrorCode, unavailable
+from ngos.web import guard
+from ngos.web.metrics import Collector
+
+RETRY_AFTER_S: Final = "1"
+HTTP_CLIENT_ID: Final = "http"
+_STATUS: Final = {
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.INTERNAL: 500,
+}
+_INDEX: Final = b"""ngos, the real-time server of NeuroGraph OS
+
+WebSocket  /ws
+Routes     /ws/stats  /healthz  /livez  /readyz  /metrics  /asyncapi.json
+"""
+
+
+@define(eq=False)
+class Parts:
+    """What the routes are about. `unready` says why the server can't serve; nothing: it can."""
+
+    settings: Settings
+    connections: Connections
+    hub: Hub
+    once: Once
+    collector: Collector
+    unready: Callable[[], Awaitable[list[str]]]
+
+
+def make_site(parts: Parts) -> QuartTrio:
+    """The app. It owns nothing: all state is in `parts`."""
+    site = QuartTrio("ngos", static_folder=None)
+    site.config["MAX_CONTENT_LENGTH"] = parts.settings.message_bytes
+    settings = parts.settings
+
+    @site.websocket("/ws")
+    async def ws() -> None:
+        guard.check_origin(websocket.headers, settings.allowed_origins)
+        client_id = guard.check_client_id(websocket.args.getlist("client_id"))
+        if parts.connections.draining:
+            raise guard.Rejection(503, "restarting")
+        await websocket.accept()
+        transport = AsgiTransport(websocket._get_current_object(), trio.current_time())  # type: ignore[attr-defined]
+        await parts.connections.serve(transport, client_id)
+
+    @site.get("/")
+    async def index() -> Response:
+        return Response(_INDEX, content_type="text/plain; charset=utf-8")
+
+    @site.get("/ws/stats")
+    async def stats() -> Response:
+        counts = parts.hub.counts()
+        return _json(
+            {
+                "active_connections": len(parts.connections.open),
+                "topics": counts,
+                "total_subscriptions": sum(counts.values()),
+            }
+        )
+
+    @site.get("/ws/connections")
+    async def connections() -> Response:
+        guard.check_loopback(request.headers, request.remote_addr)
+        rows = [
+            {
+                "connection_id": connection.id,
+                "client_id": connection.client_id,
+                "connected_at": codec.iso_of_ms(connection.connected_at_ms),
+                "subscriptions": list(connection.subscriptions),
+                "metadata": {},
+            }
+            for connection in parts.connections.open.values()
+        ]
+        return _json({"count": len(rows), "connections": rows})
+
+    @site.post("/ws/broadcast")
+    async def broadcast() -> Response:
+        guard.check_loopback(request.headers, request.remote_addr)
+        guard.check_not_foreign(request.headers, settings.allowed_origins)
+        publish = codec.decode_payload(await _body(topic="broadcast"), Publish)
+        recipients = parts.connections.broadcast(publish.type, orjson.dumps(publish.payload))
+        return _json({"status": "broadcasted", "recipients": recipients})
+
+    @site.post("/ws/publish/<topic>")
+    async def publish(topic: str) -> Response:
+        guard.check_not_foreign(request.headers, settings.allowed_origins)
+        command = codec.decode_payload(await _body(topic=topic), Publish)
+        subscribers = parts.hub.counts().get(topic, 0)
+        reply = await parts.once(command, HTTP_CLIENT_ID)
+        return _json(
+            {
+                "status": "published",
+                "topic": topic,
+                "subscribers": subscribers,
+                "epoch": reply["epoch"],
+                "seq": reply["seq"],
+            }
+        )
+
+    @site.get("/livez")
+    async def livez() -> Response:
+        return _json({"status": "alive"})
+
+    @site.get("/readyz")
+    @site.get("/healthz")
+    async def readyz() -> Response:
+        reasons = await parts.unready()
+        if reasons:
+            return _json({"status": "unready", "reasons": reasons}, 503)
+        return _json({"status": "ready"})
+
+    @site.get("/metrics")
+    async def metrics() -> Response:
+        return Response(parts.collector.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @site.get("/asyncapi.json")
+    async def document() -> Response:
+        return _json(asyncapi.document())
+
+    @site.errorhandler(guard.Rejection)
+    async def rejected(exc: guard.Rejection) -> Response:
+        return _error(exc.status, "rejected", exc.message)
+
+    @site.errorhandler(CommandFailed)
+    async def failed(exc: CommandFailed) -> Response:
+        return _error(_STATUS.get(exc.code, 400), exc.code, exc.message, exc.details)
+
+    @site.errorhandler(StorageUnavailable)
+    async def away(_exc: StorageUnavailable) -> Response:
+        return await failed(unavailable())
+
+    @site.errorhandler(HTTPException)
+    async def http_error(exc: HTTPException) -> Response:
+        return _error(exc.code or 500, exc.name.lower().replace(" ", "_"), exc.name)
+
+    @site.errorhandler(Exception)
+    async def defect(exc: Exception) -> Response:
+        return await failed(incident("http.defect", exc))
+
+    return site
+
+
+async def _body(**more: str) -> dict[str, Any]:
+    """The JSON object of a request; raises DecodeError."""
+    if request.mimetype != "application/json":
+        # Also what keeps a foreign page from posting without asking first (CORS).
+        raise DecodeError(ErrorCode.INVALID_JSON, "the request's Content-Type must be application/json")
+    return codec.decode_object(await request.get_data()) | more
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, content_type="application/json")
+
+
+def _error(status: int, code: str, message: str, details: dict[str, Any] | None = None) -> Response:
+    response = _json({"code": code, "message": message, "details": details or {}}, status)
+    if status in (429, 503):
+        response.headers["Retry-After"] = RETRY_AFTER_S
+    return response

@@ -1,0 +1,36 @@
+"""Fixtures that tests of all folders share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.databases import TestServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[TestServer]:
+    """One Postgres for the whole session."""
+    server = TestServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def database_url(postgres_server: TestServer) -> Iterator[str]:
+    """A fresh database with ngos's schema."""
+    conninfo = postgres_server.create_database()
+    yield conninfo
+    postgres_server.drop_database(conninfo)
+
+
+@pytest.fixture
+def empty_database_url(postgres_server: TestServer) -> Iterator[str]:
+    """A fresh database with nothing in it."""
+    conninfo = postgres_server.create_database(migrated=False)
+    yield conninfo
+    postgres_server.drop_database(conninfo)
