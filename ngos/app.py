@@ -63,9 +63,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     """
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
-            conninfo = await stack.enter_async_context(
-                embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S)
-            )
+            conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
         else:
             conninfo = str.__str__(settings.database_url)
         await _migrate(conninfo, settings)

@@ -33,7 +33,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda 
     the operator can mend (port taken, database not to be had).
     """
     configure_logging(settings)
-    with _listen(settings) as listener:
+    with listen(settings) as listener:
         async with open_app(settings) as app:
             host, port = listener.getsockname()[:2]
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -45,7 +45,7 @@ async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Calla
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drain_on_signal, app, stop, nursery)
-        await nursery.start(_serve_http, app, listener, stop, nursery.cancel_scope)
+        await nursery.start(_serve_then_cancel, app, listener, stop, nursery.cancel_scope)
         _log.info("server.ready", pid=os.getpid())
         on_ready()
         await stop.wait()
@@ -54,11 +54,10 @@ async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Calla
         nursery.cancel_scope.cancel()
 
 
-async def _serve_http(
+async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     app: App,
     listener: socket.socket,
     stop: trio.Event,
-    done: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -71,8 +70,19 @@ async def _serve_http(
     config.websocket_max_message_size = app.settings.message_bytes
     config.websocket_ping_interval = app.settings.heartbeat_interval_s
     config.include_server_header = False
-    await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)  # type: ignore[arg-type]
-    done.cancel()
+    await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
+
+
+async def _serve_then_cancel(  # noqa: ASYNC128 - as above
+    app: App,
+    listener: socket.socket,
+    stop: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await serve_http(app, listener, stop, task_status=task_status)
+    scope.cancel()
 
 
 async def _drain_on_signal(app: App, stop: trio.Event, nursery: trio.Nursery) -> None:
@@ -92,7 +102,8 @@ async def _drain(app: App, stop: trio.Event) -> None:
     stop.set()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as exc:
@@ -103,9 +114,7 @@ def _listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # What a client does not take in time is given up by the kernel too; accepted sockets inherit it.
         with suppress(OSError, AttributeError):
-            listener.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000)
-            )
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.databases import TestServer
+from tests.servers import Running, running_server
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,10 @@ def empty_database_url(postgres_server: TestServer) -> Iterator[str]:
     conninfo = postgres_server.create_database(migrated=False)
     yield conninfo
     postgres_server.drop_database(conninfo)
+
+
+@pytest.fixture
+async def server(database_url: str) -> AsyncIterator[Running]:
+    """A server with the default settings, on a fresh database."""
+    async with running_server(database_url) as running:
+        yield running

@@ -107,7 +107,7 @@ class TestServer:
                 async with embedded_postgres(Path(directory) / "data", start_s=START_S) as self.conninfo:
                     ready.set()
                     await self._stop.wait()
-        except Exception as error:  # noqa: BLE001 - raised again by start(), in its own thread
+        except Exception as error:
             self._failure = error
         finally:
             ready.set()

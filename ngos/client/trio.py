@@ -61,7 +61,7 @@ async def connect(
                 yield client
             finally:
                 client.leave()
-        except Exception as exc:  # noqa: BLE001 - raised below, out of the nursery's group
+        except Exception as exc:
             failure = exc
     if failure is not None:
         raise failure

@@ -201,7 +201,7 @@ class Connection:
 
     async def _heartbeat(self) -> None:
         while True:
-            patience_s = self._settings.heartbeat_interval_s * random.uniform(0.9, 1.1)
+            patience_s = self._settings.heartbeat_interval_s * random.uniform(0.9, 1.1)  # noqa: S311
             # While we are busy with its command, the peer has no way to be heard.
             silent_s = 0.0 if self._handling else trio.current_time() - self._transport.heard_at()
             if silent_s < patience_s:
@@ -209,7 +209,7 @@ class Connection:
                 continue
             pinged_at = trio.current_time()
             if not await self._transport.ping():
-                return
+                return None
             await trio.sleep(self._settings.heartbeat_timeout_s)
             if self._transport.heard_at() < pinged_at and not self._handling:
                 return self.end(CloseCode.NO_SIGN_OF_LIFE)

@@ -48,6 +48,7 @@ class Connections:
     accepted: int = field(init=False, default=0)
     closes: dict[int, int] = field(init=False, factory=dict)
     draining: bool = field(init=False, default=False)
+    _all_gone: trio.Event = field(init=False, factory=trio.Event)
     _started: float = field(init=False, factory=time.monotonic)
 
     async def serve(self, transport: Transport, client_id: str | None) -> None:
@@ -72,6 +73,8 @@ class Connections:
             await connection.run(self._greeting(connection))
         finally:
             del self.open[connection.id]
+            if not self.open:
+                self._all_gone.set()
             for topic in connection.subscriptions:
                 self._hub.remove(topic, connection)
             verdict = connection.verdict or CloseCode.GOING_AWAY
@@ -92,8 +95,9 @@ class Connections:
         await trio.lowlevel.checkpoint()  # the topic's task hands it on
         for connection in tuple(self.open.values()):
             connection.end(CloseCode.RESTARTING)
-        while self.open:
-            await trio.sleep(0.02)
+        if self.open:
+            self._all_gone = trio.Event()
+            await self._all_gone.wait()
 
     async def tell_status(self) -> None:
         """Publish `system.status` every few seconds, until cancelled."""
@@ -117,9 +121,7 @@ class Connections:
         return time.monotonic() - self._started
 
     async def _publish(self, event: Event) -> None:
-        await self._hub.publish(
-            LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms())
-        )
+        await self._hub.publish(LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms()))
 
     def _greeting(self, connection: Connection) -> ConnectionEstablished:
         settings = self._settings

@@ -53,7 +53,8 @@ class Registry:
         missing = [
             command.TYPE
             for command, entry in entries.items()
-            if entry.write is None if command.WRITES or entry.answer is None
+            if entry.write is None
+            if command.WRITES or entry.answer is None
         ]
         if missing:
             raise RuntimeError(f"no handler for {', '.join(missing)}")

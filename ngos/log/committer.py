@@ -214,7 +214,7 @@ class Committer:
         for group in groups:
             outcomes = await group.kind.apply(conn, [batch[index].command for index in group.writes])
             for index, outcome in zip(group.writes, outcomes, strict=True):
-                reply: AnyReply = outcome.reply
+                reply: Any = outcome.reply
                 first_event = len(drafts)
                 for event in outcome.events:
                     payload = event.payload if isinstance(event, CustomEvent) else codec.dump(event)

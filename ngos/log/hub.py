@@ -197,7 +197,9 @@ class Hub:
                 del topic.joining[subscriber]
                 topic.live[subscriber] = None
             elif last > after:  # in the midst of these events: its part now, with the others from the next on
-                subscriber.offer_events([m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after])
+                subscriber.offer_events(
+                    [m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after]
+                )
                 topic.joining[subscriber] = last
         for index, subscriber in enumerate(tuple(topic.live), start=1):
             if index % TURN == 0:

@@ -47,7 +47,7 @@ def postgres_account() -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    import pwd  # not on Windows
+    import pwd  # noqa: PLC0415 - not on Windows
 
     complaint = ""
     for attempt in range(10):
@@ -98,7 +98,7 @@ def _add_acl_entry(path: Path, uid: int, mode: int) -> None:
     if sys.platform != "linux":
         raise OSError(0, "no ACLs here")
     try:
-        entries = [entry for entry in struct.iter_unpack("<HHI", os.getxattr(path, _ACL)[4:])]
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, _ACL)[4:]))
     except OSError:
         bits = stat.S_IMODE(mode)
         entries = [

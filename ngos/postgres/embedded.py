@@ -59,7 +59,7 @@ async def embedded_postgres(data_dir: Path, *, start_s: float) -> AsyncIterator[
             try:
                 await nursery.start(_keep_running, cluster, start_s, limiter)
                 yield cluster.conninfo
-            except Exception as error:  # noqa: BLE001 - raised again below, only outside the nursery
+            except Exception as error:
                 failure = error
             nursery.cancel_scope.cancel()
     finally:

@@ -94,7 +94,7 @@ def read_migrations(directory: Traversable | None = None) -> tuple[Migration, ..
     found = []
     for file in (directory or files("ngos.postgres") / "migrations").iterdir():
         if match := _FILE_NAME.fullmatch(file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))  # noqa: PERF401
     found.sort(key=lambda migration: migration.version)
     numbers = [migration.version for migration in found]
     if numbers != list(range(1, len(found) + 1)):

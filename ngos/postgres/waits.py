@@ -14,7 +14,7 @@ __all__ = ["drive_connecting", "ready_now", "wait_ready"]
 
 
 async def drive_connecting(gen: PQGenConn[RV]) -> RV:
-    """Run a generator that opens a socket: a connection, or a request to cancel. OperationalError if the socket is lost."""
+    """Run a generator that opens a socket: a connection, or a request to cancel. A lost socket: OperationalError."""
     try:
         fd, state = next(gen)
         while True:

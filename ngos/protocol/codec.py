@@ -23,7 +23,7 @@ from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
 from ngos.protocol.faults import DecodeError, ErrorCode
 from ngos.protocol.messages import Message
-from ngos.protocol.rules import INT64_MAX, Rule, RuleError, Unset
+from ngos.protocol.rules import INT64_MAX, Rule, RuleError
 
 MAX_DEPTH: Final = 32
 _MAX_FAULTS = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
@@ -54,10 +54,10 @@ def decode(data: bytes) -> Received:
     if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128):
         faults.append(("id", "must be a string of 1 to 128 characters"))
         command_id = None
-    name = envelope.get("type")
+    name: Any = envelope.get("type")
     if type(name) is not str:
         faults.append(("type", "must be a string" if "type" in envelope else "is required"))
-    payload = envelope.get("payload", {})
+    payload: Any = envelope.get("payload", {})
     if type(payload) is not dict:
         faults.append(("payload", "must be an object"))
     timestamp_ms = envelope.get("timestamp")
@@ -247,20 +247,24 @@ def _optional_rule_of(type_: Any) -> Rule | None:
 def _hook_of_rule(type_: Any) -> Callable[[Any, Any], Any]:
     rule = _rule_of(type_)
     assert rule is not None
-    return lambda value, _type, check=rule: check(value)
+    check: Rule = rule
+    return lambda value, _type: check(value)
 
 
 def _hook_of_optional_rule(type_: Any) -> Callable[[Any, Any], Any]:
     rule = _optional_rule_of(type_)
     assert rule is not None
+    check: Rule = rule
     if NoneType in get_args(type_):
-        return lambda value, _type, check=rule: None if value is None else check(value)
-    return lambda value, _type, check=rule: check(value)
+        return lambda value, _type: None if value is None else check(value)
+    return lambda value, _type: check(value)
 
 
 def _make_strict() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    converter.register_structure_hook_factory(lambda type_: _optional_rule_of(type_) is not None, _hook_of_optional_rule)
+    converter.register_structure_hook_factory(
+        lambda type_: _optional_rule_of(type_) is not None, _hook_of_optional_rule
+    )
     converter.register_structure_hook_factory(lambda type_: _rule_of(type_) is not None, _hook_of_rule)
     return converter
 
@@ -300,4 +304,3 @@ _strict = _make_strict()
 _lenient = _make_lenient()
 _omitting = _make_writer(omit_defaults=True)
 _writer = _make_writer(omit_defaults=False)
-

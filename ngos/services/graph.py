@@ -195,9 +195,7 @@ def neighbors_query(command: GraphNeighbors) -> tuple[str, dict[str, Any]]:
     return _NEIGHBORS.format(condition=condition), parameters
 
 
-def _candidates(
-    command: GraphDisconnect, present: dict[UUID, GraphDisconnected]
-) -> Iterable[GraphDisconnected]:
+def _candidates(command: GraphDisconnect, present: dict[UUID, GraphDisconnected]) -> Iterable[GraphDisconnected]:
     if command.connection_id is None:
         return present.values()
     edge = present.get(command.connection_id)

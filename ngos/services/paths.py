@@ -86,9 +86,7 @@ async def _search(conn: Connection, command: GraphPath) -> list[UUID] | None:
     forward = Side(FORWARD, {command.source_id: None}, [command.source_id])
     backward = Side(BACKWARD, {command.target_id: None}, [command.target_id])
     for _ in range(command.max_depth):
-        side, other = (
-            (forward, backward) if len(forward.frontier) <= len(backward.frontier) else (backward, forward)
-        )
+        side, other = (forward, backward) if len(forward.frontier) <= len(backward.frontier) else (backward, forward)
         await side.step(conn)
         meeting = [token_id for token_id in side.frontier if token_id in other.came_from]
         if meeting:

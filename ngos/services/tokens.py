@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -93,7 +94,7 @@ class Tokens:
             for token_id, command in zip(ids, commands, strict=True)
         ]
         cursor = await conn.execute(_CREATE, [json_parameter(rows)])
-        created = dict(await cursor.fetchall())
+        created: dict[UUID, datetime] = dict(await cursor.fetchall())
         outcomes = []
         for token_id, command in zip(ids, commands, strict=True):
             created_at = created.get(token_id)
@@ -122,9 +123,9 @@ class Tokens:
             {names.get(name, name): value for name in fields if (value := getattr(command, name)) is not UNSET}
             for command in commands
         ]
-        for row in rows:
-            if "metadata" in row:
-                row["metadata"] = json_text(row["metadata"])
+        for change in rows:
+            if "metadata" in change:
+                change["metadata"] = json_text(change["metadata"])
         cursor = await conn.execute(_UPDATE, [json_parameter(rows)])
         found = {row[0]: row[1:] for row in await cursor.fetchall()}
         outcomes = []

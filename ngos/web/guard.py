@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import get_args
 from urllib.parse import urlsplit
 
 from attrs import frozen
+from werkzeug.datastructures import Headers
 
 from ngos.protocol.rules import ClientId, RuleError
 
@@ -35,28 +35,28 @@ def check_client_id(values: list[str]) -> str | None:
     return client_id
 
 
-def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
     """A browser's page may connect if the list is empty, has its origin or `*`, or it is our own. Raises 403."""
     origin = headers.get("Origin")
     if origin is not None and allowed and "*" not in allowed and origin not in allowed and not _own(origin, headers):
         raise Rejection(403, "this origin is not allowed")
 
 
-def check_not_foreign(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+def check_not_foreign(headers: Headers, allowed: tuple[str, ...]) -> None:
     """A page of another site must not post in its visitor's name: its origin must be listed, or ours. Raises 403."""
     origin = headers.get("Origin")
     if origin is not None and origin not in allowed and not _own(origin, headers):
         raise Rejection(403, "this origin is not allowed")
 
 
-def check_loopback(headers: Mapping[str, str], address: str | None) -> None:
+def check_loopback(headers: Headers, address: str | None) -> None:
     """For administrators: only from this machine, and not through a proxy, whose clients may be anybody. Raises 403."""
     forwarded = any(name in headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
     if forwarded or not _is_loopback(address):
         raise Rejection(403, "only from this machine")
 
 
-def _own(origin: str, headers: Mapping[str, str]) -> bool:
+def _own(origin: str, headers: Headers) -> bool:
     return urlsplit(origin).netloc == headers.get("Host", "").lower()
 
 

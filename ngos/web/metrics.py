@@ -49,5 +49,5 @@ class Collector:
     def text(self) -> bytes:
         """The Prometheus text format."""
         registry = CollectorRegistry()
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         return generate_latest(registry)

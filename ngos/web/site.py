@@ -67,7 +67,7 @@ def make_site(parts: Parts) -> QuartTrio:
         if parts.connections.draining:
             raise guard.Rejection(503, "restarting")
         await websocket.accept()
-        transport = AsgiTransport(websocket._get_current_object(), trio.current_time())  # type: ignore[attr-defined]
+        transport = AsgiTransport(websocket._get_current_object(), trio.current_time())  # type: ignore[attr-defined]  # noqa: SLF001
         await parts.connections.serve(transport, client_id)
 
     @site.get("/")
@@ -172,7 +172,8 @@ async def _body(**more: str) -> dict[str, Any]:
     if request.mimetype != "application/json":
         # Also what keeps a foreign page from posting without asking first (CORS).
         raise DecodeError(ErrorCode.INVALID_JSON, "the request's Content-Type must be application/json")
-    return codec.decode_object(await request.get_data()) | more
+    body = await request.get_data()
+    return codec.decode_object(body if isinstance(body, bytes) else body.encode()) | more
 
 
 def _json(value: object, status: int = 200) -> Response:

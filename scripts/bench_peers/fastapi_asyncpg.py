@@ -1,0 +1,61 @@
+"""What ngos is measured against: FastAPI and asyncpg, one row inserted per message, committed before its reply.
+
+Promises: the fast way that their documentation shows. uvicorn on uvloop with `--ws websockets-sansio`, orjson,
+asyncpg's pool and its automatically prepared statement, one `insert … returning` in autocommit. Each message is a
+task of its own, bounded by the pool: what a connection has in flight goes to Postgres at once, and replies come in
+any order (one message after the other per connection, SHAPE=lockstep, was slower wherever more than one was in
+flight). Checks nothing that it is sent, writes no event, keeps no order: it does less than ngos.
+"""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import orjson
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+INSERT = """insert into tokens (token_id, type, weight, flags, x, y, z, metadata)
+values ($1, $2, $3, $4, $5, $6, $7, $8) returning version, created_at, updated_at"""
+POOL, LOCKSTEP = int(os.environ.get("POOL", "20")), os.environ.get("SHAPE") == "lockstep"
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=POOL, max_size=POOL) as app.state.pool:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/readyz")
+async def readyz() -> dict[str, str]:
+    return {"status": "ready"}
+
+
+@app.websocket("/ws")
+async def ws(websocket: WebSocket) -> None:
+    async def create(text: str) -> None:
+        message = orjson.loads(text)
+        given, token_id = message["payload"], uuid.uuid4()
+        kind, weight, flags = given.get("type", "default"), given.get("weight", 1.0), given.get("flags", 0)
+        points, metadata = [given[f"coord_{axis}"] for axis in "xyz"], given.get("metadata", {})
+        row = await websocket.app.state.pool.fetchrow(
+            INSERT, token_id, kind, weight, flags, *points, orjson.dumps(metadata).decode()
+        )
+        token = {"token_id": token_id, "type": kind, "weight": weight, "flags": flags, "metadata": metadata}
+        token |= {"coordinates": dict(zip("xyz", points, strict=True)), **row}
+        reply = {"id": str(uuid.uuid4()), "type": "token.created", "timestamp": time.time_ns() // 1_000_000}
+        await websocket.send_text(orjson.dumps(reply | {"reply_to": message["id"], "payload": token}).decode())
+
+    await websocket.accept()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for text in websocket.iter_text():
+                await create(text) if LOCKSTEP else tasks.create_task(create(text))
+    except* WebSocketDisconnect:
+        pass
