@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         code, line = verdict
         if line is not None:
-            print(f"ngos: {' '.join(line.split())}", file=sys.stderr)
+            print(f"ngos: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
     return code if isinstance(code, int) else 0
 
 

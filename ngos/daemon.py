@@ -20,6 +20,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
+from ngos.gateway import frames
 
 BACKLOG: Final = 1024
 
@@ -62,13 +63,13 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Let Hypercorn answer on a socket that listens, until `stop`."""
+    frames.install()
     config = Config()
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = app.settings.close_s / 2
     config.websocket_max_message_size = app.settings.message_bytes
-    config.websocket_ping_interval = app.settings.heartbeat_interval_s
     config.include_server_header = False
     await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
 
@@ -133,7 +134,11 @@ def configure_logging(settings: Settings) -> None:
     if settings.log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The other formatters show local variables, and with them what is secret.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

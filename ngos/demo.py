@@ -47,7 +47,7 @@ def les_miserables() -> Graph:
     """Return the graph with a point per level for each character. Raises SetupError without networkx."""
     try:
         import networkx as nx
-        import numpy  # noqa: F401 - the layouts need it
+        import numpy as np  # noqa: F401 - the layouts need it
     except ImportError as exc:
         raise SetupError("ngos demo needs networkx: pip install 'ngos[demo]'") from exc
     graph = nx.les_miserables_graph()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -31,6 +31,7 @@ from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received
 from ngos.protocol.faults import CommandFailed, DecodeError, unavailable
 from ngos.protocol.messages import ErrorReply, Message
+from ngos.protocol.parcel import Parcel
 from ngos.services.handlers import Call
 
 _log = structlog.get_logger("ngos.connection")
@@ -88,7 +89,7 @@ class Connection:
                         await self.mailbox.empty()
                 nursery.cancel_scope.cancel()
         finally:
-            self.verdict = self.verdict or CloseCode.GOING_AWAY
+            self.verdict = self.verdict or CloseCode.NORMAL
             with trio.move_on_after(self._settings.close_s, shield=True):
                 await self._transport.close(self.verdict)
 
@@ -98,9 +99,12 @@ class Connection:
             self.verdict = verdict
             self._scope.cancel()
 
-    def offer_events(self, messages: Sequence[bytes]) -> None:
+    def offer_events(self, parcel: Parcel) -> None:
         """Take events from the hub, or end as a slow consumer."""
-        if self.verdict is None and not self.mailbox.put_events(messages):
+        if self.verdict is not None:
+            return
+        rest = parcel if self.mailbox else self._transport.try_send(parcel)
+        if rest is not None and not self.mailbox.put_events(rest):
             self.end(CloseCode.TRY_AGAIN_LATER)
 
     def send(self, message: Message, reply_to: str | None = None) -> None:
@@ -185,16 +189,20 @@ class Connection:
 
     def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
         message_id = f"{_PREFIX}-{next(_numbers):x}"
-        self.mailbox.put_reply(
-            codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
-        )
+        message = codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
+        parcel = Parcel((message,), len(message))
+        # Alone, a reply goes out at once; with others about to follow, the writer sends them together.
+        alone = not (self.mailbox or self._undone or self._transport.more_received())
+        rest = self._transport.try_send(parcel) if alone else parcel
+        if rest is not None:
+            self.mailbox.put_reply(rest)
 
     async def _write(self) -> None:
         while True:
             await self.mailbox.arrived()
-            messages, since = self.mailbox.peek()
+            parcels, since = self.mailbox.peek()
             with trio.CancelScope(deadline=since + self._settings.mailbox_age_s) as scope:
-                await self._transport.send(messages)
+                await self._transport.send(parcels)
             if scope.cancelled_caught:
                 return self.end(CloseCode.TRY_AGAIN_LATER)
             self.mailbox.sent()
@@ -208,7 +216,7 @@ class Connection:
                 await trio.sleep(patience_s - silent_s)
                 continue
             pinged_at = trio.current_time()
-            if not await self._transport.ping():
+            if not self._transport.ping():
                 return None
             await trio.sleep(self._settings.heartbeat_timeout_s)
             if self._transport.heard_at() < pinged_at and not self._handling:

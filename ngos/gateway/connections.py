@@ -31,6 +31,7 @@ from ngos.protocol.messages import (
     SystemDraining,
     SystemStatus,
 )
+from ngos.protocol.parcel import Parcel
 
 _log = structlog.get_logger("ngos.connection")
 
@@ -77,15 +78,16 @@ class Connections:
                 self._all_gone.set()
             for topic in connection.subscriptions:
                 self._hub.remove(topic, connection)
-            verdict = connection.verdict or CloseCode.GOING_AWAY
+            verdict = connection.verdict or CloseCode.INTERNAL
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
             _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)
 
     def broadcast(self, type_: str, payload: bytes) -> int:
         """Send a message that belongs to no topic to every connection; returns to how many."""
         message = codec.encode(type_, payload, id_=f"b{uuid4().hex}", timestamp_ms=self._clock_ms())
+        parcel = Parcel.of([message])
         for connection in tuple(self.open.values()):
-            connection.offer_events((message,))
+            connection.offer_events(parcel)
         return len(self.open)
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""What a connection needs of a WebSocket, and that over plain ASGI, as Quart has it.
+"""What a connection needs of a WebSocket: over our own frames, and over plain ASGI.
 
 Plain ASGI has no word for a Ping, for the last sign of life, or for cutting a client: see `AsgiTransport`.
 """
@@ -6,12 +6,15 @@ Plain ASGI has no word for a Ping, for the last sign of life, or for cutting a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
-from attrs import define
+import trio
+from attrs import define, field
 from quart import Websocket
 
+from ngos.gateway.frames import EXTENSION, FrameChannel, text_frame
 from ngos.protocol.close import CloseCode
+from ngos.protocol.parcel import Parcel
 
 
 class BinaryMessage(Exception):
@@ -25,11 +28,19 @@ class Transport(Protocol):
         """The next text message, as UTF-8. Raises BinaryMessage. When the peer leaves, the caller is cancelled."""
         ...
 
-    async def send(self, messages: Sequence[bytes]) -> None:
-        """Send text messages, in order. Cancelled, some of the last bytes may be lost: only `close` may follow."""
+    def more_received(self) -> bool:
+        """Whether a further message is here already: an answer may then wait for its neighbours."""
         ...
 
-    async def ping(self) -> bool:
+    def try_send(self, parcel: Parcel) -> Parcel | None:
+        """Send what can be sent without waiting, and return the rest. Only while nothing else waits to be sent."""
+        ...
+
+    async def send(self, parcels: Sequence[Parcel]) -> None:
+        """Send, in order; always a checkpoint. Cancelled, some of it may be lost: only `close` may follow."""
+        ...
+
+    def ping(self) -> bool:
         """Send a Ping. False: this transport can't, and whoever serves it watches over its peer."""
         ...
 
@@ -38,8 +49,58 @@ class Transport(Protocol):
         ...
 
     async def close(self, code: CloseCode) -> None:
-        """Say goodbye, as far as the peer can still hear it; never raises because it can't."""
+        """Say goodbye, as far as the peer can still hear it. Cancelled, it is cut."""
         ...
+
+    def abort(self) -> None:
+        """Cut the connection, if this transport can."""
+        ...
+
+
+def transport_of(websocket: Websocket) -> Transport:
+    """Our own frames where the server has them, else plain ASGI. To be called before the WebSocket is accepted."""
+    channel: FrameChannel | None = cast("dict[str, Any]", websocket.scope.get("extensions") or {}).get(EXTENSION)
+    return AsgiTransport(websocket) if channel is None else FrameTransport(websocket, channel.take())
+
+
+@define(eq=False)
+class FrameTransport:
+    """Over `ngos.gateway.frames`."""
+
+    _websocket: Websocket
+    _channel: FrameChannel
+
+    async def receive(self) -> bytes:
+        message = await self._channel.receive()
+        if message.is_text:
+            return message.data
+        raise BinaryMessage
+
+    def more_received(self) -> bool:
+        return self._channel.unread_bytes > 0
+
+    def try_send(self, parcel: Parcel) -> Parcel | None:
+        frames = _frames(parcel)
+        sent = self._channel.try_send(frames)
+        if sent == len(frames):
+            return None
+        return Parcel((), len(frames) - sent, frames[sent:]) if sent else parcel
+
+    async def send(self, parcels: Sequence[Parcel]) -> None:
+        await self._channel.send(b"".join(map(_frames, parcels)))
+
+    def ping(self) -> bool:
+        self._channel.ping()
+        return True
+
+    def heard_at(self) -> float:
+        return self._channel.heard_at
+
+    async def close(self, code: CloseCode) -> None:
+        await self._websocket.close(code, code.reason)
+
+    def abort(self) -> None:
+        self._channel.abort()
 
 
 @define(eq=False)
@@ -47,19 +108,28 @@ class AsgiTransport:
     """Over plain ASGI, by whatever server. It can't ping: the server's own pings and TCP's timeouts have to do."""
 
     _websocket: Websocket
-    _heard_at: float
+    _heard_at: float = field(init=False, factory=trio.current_time)
 
     async def receive(self) -> bytes:
         message = await self._websocket.receive()
+        self._heard_at = trio.current_time()
         if isinstance(message, str):
             return message.encode()
         raise BinaryMessage
 
-    async def send(self, messages: Sequence[bytes]) -> None:
-        for message in messages:
-            await self._websocket.send(message.decode())
+    def more_received(self) -> bool:
+        return False
 
-    async def ping(self) -> bool:
+    def try_send(self, parcel: Parcel) -> Parcel | None:
+        return parcel
+
+    async def send(self, parcels: Sequence[Parcel]) -> None:
+        await trio.lowlevel.checkpoint()
+        for parcel in parcels:
+            for message in parcel.messages:
+                await self._websocket.send(message.decode())
+
+    def ping(self) -> bool:
         return False
 
     def heard_at(self) -> float:
@@ -67,3 +137,12 @@ class AsgiTransport:
 
     async def close(self, code: CloseCode) -> None:
         await self._websocket.close(code, code.reason)
+
+    def abort(self) -> None:
+        """Plain ASGI has no way to."""
+
+
+def _frames(parcel: Parcel) -> bytes:
+    if parcel.frames is None:
+        parcel.frames = b"".join(map(text_frame, parcel.messages))
+    return parcel.frames

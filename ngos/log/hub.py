@@ -16,6 +16,7 @@ from attrs import define, field
 
 from ngos.log.store import LoggedEvent
 from ngos.protocol import codec
+from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
 
 CHANNEL_BATCHES: Final = 64
@@ -29,7 +30,7 @@ TURN: Final = 500
 class Subscriber(Protocol):
     """Who gets events: a connection. `offer_events` never blocks and never raises; hashable by identity."""
 
-    def offer_events(self, messages: Sequence[bytes]) -> None: ...
+    def offer_events(self, parcel: Parcel) -> None: ...
 
 
 class PositionReader(Protocol):
@@ -191,21 +192,21 @@ class Hub:
 
     async def _fan_out(self, topic: Topic, events: list[LoggedEvent], messages: list[bytes]) -> None:
         self.events += len(events)
+        parcel = Parcel.of(messages)
         first, last = events[0].seq or 0, events[-1].seq or 0
         for subscriber, after in list(topic.joining.items()):
             if first > after:
                 del topic.joining[subscriber]
                 topic.live[subscriber] = None
             elif last > after:  # in the midst of these events: its part now, with the others from the next on
-                subscriber.offer_events(
-                    [m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after]
-                )
+                fresh = [m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after]
+                subscriber.offer_events(Parcel.of(fresh))
                 topic.joining[subscriber] = last
         for index, subscriber in enumerate(tuple(topic.live), start=1):
             if index % TURN == 0:
                 await trio.lowlevel.checkpoint()
             if subscriber in topic.live:  # it may have left during a checkpoint
-                subscriber.offer_events(messages)
+                subscriber.offer_events(parcel)
                 self.deliveries += len(messages)
 
     def _encode(self, event: LoggedEvent) -> bytes:

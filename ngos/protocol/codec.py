@@ -51,8 +51,9 @@ def decode(data: bytes) -> Received:
     envelope = decode_object(data)
     command_id = envelope.get("id")
     faults: list[tuple[str, str]] = []
-    if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128):
-        faults.append(("id", "must be a string of 1 to 128 characters"))
+    # As `rules.Text(128)` has it: an id with NUL could not be kept for idempotency.
+    if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128 and "\0" not in command_id):
+        faults.append(("id", "must be a string of 1 to 128 characters, without NUL"))
         command_id = None
     name: Any = envelope.get("type")
     if type(name) is not str:

@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 LEVELS: Final = ("physical", "sensory", "motor", "emotional", "cognitive", "social", "temporal", "abstract")
 INT64_MAX: Final = 2**63 - 1
+_CANONICAL_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class RuleError(ValueError):
@@ -159,12 +160,9 @@ class Uuid(Rule):
     """A UUID in its canonical form, of any version; case is folded."""
 
     def __call__(self, value: Any) -> UUID:
-        # The length check keeps out the other forms that UUID() reads: braces, urn:, no hyphens.
-        if type(value) is str and len(value) == 36:
-            try:
-                return UUID(value)
-            except ValueError:
-                pass
+        # UUID() by itself reads other forms too: braces, urn:, hyphens anywhere, digits of other scripts.
+        if type(value) is str and _CANONICAL_UUID.fullmatch(value):
+            return UUID(value)
         raise RuleError("must be a UUID")
 
     def schema(self) -> dict[str, Any]:

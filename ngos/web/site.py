@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
-import trio
 from attrs import define
 from quart import Response, request, websocket
 from quart_trio import QuartTrio
@@ -16,7 +15,7 @@ from ngos.config import Settings
 from ngos.errors import StorageUnavailable
 from ngos.gateway.connections import Connections
 from ngos.gateway.once import Once
-from ngos.gateway.transport import AsgiTransport
+from ngos.gateway.transport import transport_of
 from ngos.incidents import incident
 from ngos.log.hub import Hub
 from ngos.protocol import asyncapi, codec
@@ -66,8 +65,8 @@ def make_site(parts: Parts) -> QuartTrio:
         client_id = guard.check_client_id(websocket.args.getlist("client_id"))
         if parts.connections.draining:
             raise guard.Rejection(503, "restarting")
+        transport = transport_of(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
         await websocket.accept()
-        transport = AsgiTransport(websocket._get_current_object(), trio.current_time())  # type: ignore[attr-defined]  # noqa: SLF001
         await parts.connections.serve(transport, client_id)
 
     @site.get("/")
