@@ -109,8 +109,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
-            nursery.start_soon(relay.run)
-            nursery.start_soon(committer.run)
+            await nursery.start(relay.run)
+            await nursery.start(committer.run)
             nursery.start_soon(connections.tell_status)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()

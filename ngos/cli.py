@@ -104,7 +104,22 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
         from ngos.daemon import serve as run
     except ImportError as exc:
         raise _missing_server(exc, "serve") from exc
-    trio.run(partial(run, settings, on_ready=partial(print, flush=True)))
+    trio.run(partial(run, settings, on_ready=_say_ready))
+
+
+def _say_ready(address: str) -> None:
+    """The address, for programs, on stdout; what to try next, for people, on stderr."""
+    print(address, flush=True)  # noqa: T201
+    url = address.replace("http", "ws", 1) + "/ws"
+    option = "" if url == DEFAULT_URL else f" --url {url}"
+    hints = f"""
+  ngos answers at {address}, WebSocket {url}
+  Try, in another terminal:
+      ngos watch tokens graph{option}
+      ngos demo{option}
+  Ctrl-C stops it.
+"""
+    click.echo(hints, err=True)
 
 
 @cli.command()

@@ -21,6 +21,7 @@ from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.gateway import frames
+from ngos.web import containment
 
 BACKLOG: Final = 1024
 
@@ -64,6 +65,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
 ) -> None:
     """Let Hypercorn answer on a socket that listens, until `stop`."""
     frames.install()
+    containment.install()
     config = Config()
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None

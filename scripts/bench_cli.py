@@ -21,16 +21,20 @@ import attrs
 import click
 import orjson
 import trio
-from bench_frame import BIN, HERE, BenchError, Cell, Contestant, Plan, Result, measure, medians, open_postgres
+from bench_frame import HERE, BenchError, Cell, Contestant, Plan, Result, measure, medians, open_postgres, ratio
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = HERE.parent / "bench-results"
 WARM_UP_S = 1.0
+WIDTH = 110
+BUSY = 0.5
 
 NGOS = Contestant(
     "ngos",
-    lambda port, database_url: [str(BIN / "ngos"), "serve", "--port", str(port), "--database-url", database_url],
+    lambda port, database_url: [
+        *(sys.executable, "-m", "ngos", "serve", "--port", str(port), "--database-url", database_url)
+    ],
     lambda _port, _database_url: {"NGOS_LOG_LEVEL": "warning"},
 )
 FASTAPI = Contestant(
@@ -84,6 +88,7 @@ def create(seconds: float, repeats: int, cells: list[Cell], database_url: str | 
 def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
     """Measure, show the table, write the JSON."""
     console = Console()
+    console.width = max(console.width, WIDTH)  # in a pipe, too
     results: list[Result] = []
 
     def on_result(result: Result) -> None:
@@ -96,6 +101,8 @@ def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
         )
 
     load_before = os.getloadavg()[0]
+    if load_before > BUSY:
+        console.print(f"[yellow]the machine is busy (load average {load_before:.1f}): expect noise[/]", highlight=False)
     try:
         about = trio.run(partial(_measure, plan, database_url, on_result))
     except KeyboardInterrupt:
@@ -126,13 +133,13 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 def table(plan: Plan, results: Sequence[Result], title: str) -> Table:
     """Medians of every contestant in every cell, and how the first compares with each of the others."""
+    first = plan.contestants[0]
     shown = Table(title=f"{title}; median of {plan.repeats} x {plan.seconds:g} s", title_justify="left")
     shown.add_column("cell", justify="right")
     shown.add_column("server")
-    for heading in ("per s", "min-max", "p50 ms", "p99 ms", "server cpu", f"{plan.contestants[0].name} is"):
+    for heading in ("per s", "min-max", "p50 ms", "p99 ms", "server cpu", f"{first.name} is"):
         shown.add_column(heading, justify="right")
     for cell in plan.cells:
-        first = medians(results, cell.name, plan.contestants[0].name)
         for contestant in plan.contestants:
             m = medians(results, cell.name, contestant.name)
             shown.add_row(
@@ -143,13 +150,14 @@ def table(plan: Plan, results: Sequence[Result], title: str) -> Table:
                 f"{m['p50_ms']:.2f}",
                 f"{m['p99_ms']:.2f}",
                 f"{m['server_cpu']:.0%}",
-                "" if contestant is plan.contestants[0] else f"{first['per_s'] / m['per_s']:.2f}x",
+                "" if contestant is first else f"{ratio(results, cell.name, first.name, contestant.name):.2f}x",
                 end_section=contestant is plan.contestants[-1],
             )
     return shown
 
 
 def _write(name: str, plan: Plan, results: Sequence[Result], about: dict[str, Any]) -> Any:
+    first, *others = plan.contestants
     document = {
         "benchmark": name,
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -159,6 +167,10 @@ def _write(name: str, plan: Plan, results: Sequence[Result], about: dict[str, An
         "repeats": plan.repeats,
         "medians": {
             cell.name: {other.name: medians(results, cell.name, other.name) for other in plan.contestants}
+            for cell in plan.cells
+        },
+        "ratios": {
+            cell.name: {other.name: ratio(results, cell.name, first.name, other.name) for other in others}
             for cell in plan.cells
         },
         "runs": [attrs.asdict(result) for result in results],

@@ -41,10 +41,10 @@ from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
 
 HERE = Path(__file__).resolve().parent
-BIN = Path(sys.executable).parent
 
 START_S = 30.0
 PATIENCE_S = 40.0
+DROP_S = 10.0
 
 Numbers = dict[str, float]
 
@@ -110,23 +110,22 @@ async def measure(plan: Plan, server_url: str, on_result: Callable[[Result], Non
     """Run the plan against one Postgres; return how that is set up. `on_result` hears of each run as it ends."""
     async with _admin(server_url) as admin:
         about = await _durability(admin)
-        async with trio.open_nursery() as nursery:
-            servers, made = [], []
-            try:
-                for contestant in plan.contestants:
-                    made.append(database_url := await _create_database(admin, server_url))
-                    servers.append(await _start(nursery, contestant, database_url))
+        made: list[str] = []
+        try:
+            for _ in plan.contestants:
+                made.append(await _create_database(admin, server_url))
+            async with trio.open_nursery() as nursery:
+                servers = [await _start(nursery, *pair) for pair in zip(plan.contestants, made, strict=True)]
                 for repeat in range(plan.repeats):
                     for cell in plan.cells:
                         for server in servers if repeat % 2 == 0 else reversed(servers):
                             await admin.execute("checkpoint")
-                            numbers = await _run(plan, cell, server)
-                            on_result(Result(cell.name, server.name, numbers))
+                            on_result(Result(cell.name, server.name, await _run(plan, cell, server)))
                 nursery.cancel_scope.cancel()
-            finally:
-                with trio.move_on_after(10, shield=True):
-                    for database_url in made:
-                        await _drop_database(admin, database_url)
+        finally:
+            with trio.move_on_after(DROP_S, shield=True):
+                for database_url in made:
+                    await _drop_database(admin, database_url)
     return about
 
 
@@ -220,7 +219,7 @@ async def _create_database(admin: TrioConnection[Any], server_url: str) -> str:
     try:
         await migrate(database_url, connect_s=START_S, lock_s=START_S)
     except BaseException:
-        with trio.move_on_after(10, shield=True):
+        with trio.move_on_after(DROP_S, shield=True):
             await _drop_database(admin, database_url)
         raise
     return database_url
@@ -240,7 +239,17 @@ async def _rows(database_url: str) -> int:
 
 def medians(results: Sequence[Result], cell: str, contestant: str) -> Numbers:
     """The median of each number over the repetitions, and the range of the rate."""
-    runs = [result.numbers for result in results if (result.cell, result.contestant) == (cell, contestant)]
+    runs = _runs(results, cell, contestant)
     middle = {name: median(run[name] for run in runs) for name in runs[0]}
     rates = [run["per_s"] for run in runs]
     return middle | {"per_s_min": min(rates), "per_s_max": max(rates)}
+
+
+def ratio(results: Sequence[Result], cell: str, contestant: str, other: str) -> float:
+    """How many times the other's rate: the median over the repetitions, in each of which they ran side by side."""
+    pairs = zip(_runs(results, cell, contestant), _runs(results, cell, other), strict=True)
+    return median(mine["per_s"] / theirs["per_s"] for mine, theirs in pairs)
+
+
+def _runs(results: Sequence[Result], cell: str, contestant: str) -> list[Numbers]:
+    return [result.numbers for result in results if (result.cell, result.contestant) == (cell, contestant)]

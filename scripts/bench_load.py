@@ -144,9 +144,7 @@ async def load(arguments: argparse.Namespace) -> dict[str, float]:
     seconds = perf_counter() - start
     cpu, server_cpu = own_cpu_s() - cpu, server_cpu_s(arguments.server_pid) - server_cpu
 
-    async with asyncio.timeout(DRAIN_S):
-        while any(client.sent_at for client in clients):
-            await pause(run, 0.01)
+    await drain(run, clients)
     for client in clients:
         assert client.transport is not None
         client.transport.disconnect()
@@ -161,6 +159,17 @@ async def load(arguments: argparse.Namespace) -> dict[str, float]:
         "server_cpu": server_cpu / seconds,
         "load_cpu": cpu / seconds,
     }
+
+
+async def drain(run: Run, clients: Sequence[Client]) -> None:
+    """Wait for what is in flight."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while any(client.sent_at for client in clients):
+                await pause(run, 0.01)
+    except TimeoutError:
+        missing = [name for client in clients for name in client.sent_at]
+        raise RuntimeError(f"no reply within {DRAIN_S:g} s to {len(missing)} commands, {missing[0]} first") from None
 
 
 async def pause(run: Run, seconds: float) -> None:

@@ -133,8 +133,9 @@ class Committer:
         self._waiting_bytes += write.size_bytes
         self._arrived.set()
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until cancelled. The database failing is not the end of it; a defect of ours is."""
+        task_status.started()
         while True:
             batch = await self._take()
             try:

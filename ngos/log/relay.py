@@ -58,8 +58,9 @@ class Relay:
             return
         await self._enqueue(None)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Relay until cancelled."""
+        task_status.started()
         while True:
             if not self._queue:
                 self._arrived = trio.Event()

@@ -15,7 +15,6 @@ import attrs
 from ngos import __version__
 from ngos.protocol.catalog import COMMANDS, EVENTS, MESSAGES, REPLIES
 from ngos.protocol.close import CloseCode
-from ngos.protocol.faults import ErrorCode
 from ngos.protocol.rules import Rule
 
 _SIMPLE: dict[Any, dict[str, Any]] = {
@@ -67,7 +66,7 @@ def document() -> dict[str, Any]:
                 "messages": [to_channel[name] for name in ("connection.established", *EVENTS)],
             },
         },
-        "components": {"messages": messages, "schemas": {"ErrorCode": {"enum": [str(code) for code in ErrorCode]}}},
+        "components": {"messages": messages},
     }
 
 
@@ -80,6 +79,7 @@ def _message(name: str, cls: type, *, is_command: bool = False) -> dict[str, Any
     }
     if name in REPLIES and not is_command:
         envelope["reply_to"] = {"type": "string"}
+        envelope["replayed"] = {"type": "boolean", "description": "The command had been done before: section 6"}
     if name in EVENTS and not is_command:
         envelope |= {
             "topic": {"type": "string"},
@@ -87,7 +87,9 @@ def _message(name: str, cls: type, *, is_command: bool = False) -> dict[str, Any
             "epoch": {"type": "string"},
             "sender_id": {"type": "string"},
         }
-    required = ["type"] if is_command else ["id", "type", "timestamp", "payload"]
+    required = ["id", "type", "timestamp", "payload"]
+    if is_command:
+        required = ["type", "payload"] if envelope["payload"]["required"] else ["type"]
     return {
         "name": name,
         "summary": _summary(cls),

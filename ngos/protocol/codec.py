@@ -8,25 +8,23 @@ else it raises is a defect. The encoders take messages whose payload may be JSON
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from functools import lru_cache
-from types import NoneType
-from typing import Annotated, Any, Final, TypeVar, get_args, get_origin
-from uuid import UUID
+from typing import Any, Final, TypeVar
 
 import orjson
 from attrs import field, frozen
-from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError
+from cattrs import AttributeValidationNote, ClassValidationError, ForbiddenExtraKeysError
 
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
+from ngos.protocol.converters import LENIENT, OMITTING, STRICT, WRITER
 from ngos.protocol.faults import DecodeError, ErrorCode
 from ngos.protocol.messages import Message
-from ngos.protocol.rules import INT64_MAX, Rule, RuleError
+from ngos.protocol.rules import INT64_MAX, RuleError
 
 MAX_DEPTH: Final = 32
-_MAX_FAULTS = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
+_MAX_FAULTS: Final = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)
@@ -88,14 +86,19 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def decode_payload(payload: dict[str, Any], cls: type[C], command_id: str | None = None) -> C:
-    """Read a payload as the command it is of. Raises DecodeError (invalid_payload) that lists every fault."""
+def decode_payload(
+    payload: dict[str, Any], cls: type[C], command_id: str | None = None, *, root: str = "payload."
+) -> C:
+    """Read a payload as the command it is of. Raises DecodeError (invalid_payload) that lists every fault.
+
+    The faults' paths begin with `root`.
+    """
     try:
-        command = _strict.structure(payload, cls)
+        command = STRICT.structure(payload, cls)
     except ClassValidationError as exc:
-        faults = [("payload" + path, message) for path, message in _faults(exc)]
+        faults = [(root + path, message) for path, message in _faults(exc)]
         raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id) from None
-    faults = [(f"payload.{path}", message) for path, message in command.faults()]
+    faults = [(root + path, message) for path, message in command.faults()]
     if faults:
         raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id)
     return command
@@ -103,7 +106,7 @@ def decode_payload(payload: dict[str, Any], cls: type[C], command_id: str | None
 
 def dump(message: Message) -> bytes:
     """Encode a message's payload, to be handed to `encode` as often as it is sent."""
-    return orjson.dumps(_writer.unstructure(message))
+    return orjson.dumps(WRITER.unstructure(message))
 
 
 def encode(
@@ -159,7 +162,7 @@ class MessageError(ValueError):
 def parse(data: bytes | str) -> Envelope:
     """Read one message from a server; fields that this version does not know are ignored. Raises MessageError."""
     try:
-        return _lenient.structure(orjson.loads(data), Envelope)
+        return LENIENT.structure(orjson.loads(data), Envelope)
     except Exception as exc:
         raise MessageError(f"not a message of the ngos protocol: {exc!r}") from exc
 
@@ -167,27 +170,17 @@ def parse(data: bytes | str) -> Envelope:
 def structure(payload: dict[str, Any], cls: type[T]) -> T:
     """Read a payload as the class it has, for instance Token. Raises MessageError, the server's fault."""
     try:
-        return _lenient.structure(payload, cls)
+        return LENIENT.structure(payload, cls)
     except Exception as exc:
         raise MessageError(f"not a payload of {cls.__name__}: {exc!r}") from exc
 
 
 def encode_command(command: Command, id_: str | None = None) -> bytes:
     """Encode a command, as a client sends it. Raises TypeError for values that JSON does not have."""
-    envelope: dict[str, Any] = {"type": command.TYPE, "payload": _omitting.unstructure(command)}
+    envelope: dict[str, Any] = {"type": command.TYPE, "payload": OMITTING.unstructure(command)}
     if id_ is not None:
         envelope["id"] = id_
     return orjson.dumps(envelope)
-
-
-def iso(moment: datetime) -> str:
-    """Write a time as section 3 has it: ISO 8601, UTC, microseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def iso_of_ms(timestamp_ms: int) -> str:
-    """Write Unix milliseconds the same way."""
-    return iso(datetime.fromtimestamp(timestamp_ms / 1000, UTC))
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -222,86 +215,12 @@ def _faults(exc: ClassValidationError) -> Iterator[tuple[str, str]]:
     for inner in exc.exceptions:
         if isinstance(inner, ForbiddenExtraKeysError):
             for key in sorted(inner.extra_fields):
-                yield f".{key}", "is not a field of this command"
+                yield key, "is not a field of this command"
             continue
         name = next(note.name for note in getattr(inner, "__notes__", ()) if isinstance(note, AttributeValidationNote))
         if isinstance(inner, RuleError):
-            yield f".{name}{inner.path}", str(inner)
+            yield f"{name}{inner.path}", str(inner)
         elif isinstance(inner, KeyError):
-            yield f".{name}", "is required"
+            yield name, "is required"
         else:
             raise inner  # a rule is wrong, not the client
-
-
-def _rule_of(type_: Any) -> Rule | None:
-    if get_origin(type_) is Annotated:
-        return next((extra for extra in get_args(type_)[1:] if isinstance(extra, Rule)), None)
-    return None
-
-
-def _optional_rule_of(type_: Any) -> Rule | None:
-    """The rule of `T | None` and of `T | Unset`."""
-    rules = [rule for arm in get_args(type_) if (rule := _rule_of(arm)) is not None]
-    return rules[0] if len(rules) == 1 else None
-
-
-def _hook_of_rule(type_: Any) -> Callable[[Any, Any], Any]:
-    rule = _rule_of(type_)
-    assert rule is not None
-    check: Rule = rule
-    return lambda value, _type: check(value)
-
-
-def _hook_of_optional_rule(type_: Any) -> Callable[[Any, Any], Any]:
-    rule = _optional_rule_of(type_)
-    assert rule is not None
-    check: Rule = rule
-    if NoneType in get_args(type_):
-        return lambda value, _type: None if value is None else check(value)
-    return lambda value, _type: check(value)
-
-
-def _make_strict() -> Converter:
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    converter.register_structure_hook_factory(
-        lambda type_: _optional_rule_of(type_) is not None, _hook_of_optional_rule
-    )
-    converter.register_structure_hook_factory(lambda type_: _rule_of(type_) is not None, _hook_of_rule)
-    return converter
-
-
-def _as_is(value: Any) -> Any:
-    return value
-
-
-def _make_writer(*, omit_defaults: bool) -> Converter:
-    converter = Converter(omit_if_default=omit_defaults)
-    # orjson writes UUIDs and tuples itself; JSON values pass through whole, however deep.
-    for kind in (UUID, str, int, float, bool):
-        converter.register_unstructure_hook(kind, _as_is)
-    converter.register_unstructure_hook(datetime, iso)
-    converter.register_unstructure_hook_func(
-        lambda type_: (
-            _rule_of(type_) is not None
-            or (_optional_rule_of(type_) is not None)
-            or type_ == dict[str, Any]
-            or type_ == (UUID | None)
-            or type_ == (str | None)
-            or type_ == (int | None)
-        ),
-        _as_is,
-    )
-    return converter
-
-
-def _make_lenient() -> Converter:
-    converter = Converter(forbid_extra_keys=False, detailed_validation=False)
-    converter.register_structure_hook(UUID, lambda value, _: UUID(value))
-    converter.register_structure_hook(datetime, lambda value, _: datetime.fromisoformat(value))
-    return converter
-
-
-_strict = _make_strict()
-_lenient = _make_lenient()
-_omitting = _make_writer(omit_defaults=True)
-_writer = _make_writer(omit_defaults=False)

@@ -1,16 +1,17 @@
-"""Every reply and event of protocol.md, as the frozen class of its payload. May import `rules` and `values`.
+"""Every reply and event of protocol.md, as the frozen class of its payload. May import `faults`, `rules`, `values`.
 
 A reply answers one command; an event goes to a topic. Some are both (`token.created`): same payload, encoded once.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from attrs import field, frozen
 
-from ngos.protocol.rules import Cursor, Epoch, TopicName, TypeName
+from ngos.protocol.faults import ErrorCode
+from ngos.protocol.rules import Choice, Cursor, Epoch, TopicName, TypeName
 from ngos.protocol.values import Edge, EdgeKey, Experience, Neighbor, Position, Token, TokenHead
 
 
@@ -221,10 +222,10 @@ class ExperienceListed(Reply):
 
 @frozen(kw_only=True)
 class ErrorReply(Reply):
-    """Section 7. `code` is an `ngos.protocol.faults.ErrorCode`."""
+    """Section 7. A client may read a `code` that is not yet in its ErrorCode."""
 
     TYPE = "error"
-    code: str
+    code: Annotated[str, Choice(tuple(map(str, ErrorCode)))]
     message: str
     original_message_id: str | None
     retryable: bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -50,12 +50,19 @@ select new.connection_id, made.created_at,
 from new left join made using (connection_id)
 """
 
+# Not one condition with `or`: for that there is no index.
 _FIND: Final = """
 select connection_id, source_id, target_id, type from edges
-where connection_id = any(%s::uuid[])
-    or (source_id, target_id) in (select * from unnest(%s::uuid[], %s::uuid[]))
+where connection_id in (
+    select unnest(%s::uuid[])
+    union
+    select connection_id from edges join unnest(%s::uuid[], %s::uuid[]) as named(source_id, target_id)
+        using (source_id, target_id)
+)
 order by connection_id for update
 """
+
+_DISCONNECT: Final = "delete from edges where connection_id = any(%s::uuid[])"
 
 _NEIGHBORS: Final = """
 select epoch, seq, exists(select from tokens where token_id = %(token_id)s), edge.*
@@ -119,6 +126,9 @@ class Graph:
                 outcomes.append(Outcome(event, (event,)))
             elif missing is not None:
                 outcomes.append(Outcome(TokenNotFound(token_id=missing)))
+            elif first is None:
+                # Made by another node since the statement above began, which can't see it: a new statement can.
+                outcomes.extend(await self.connect(conn, [command]))
             else:
                 message = "these tokens are connected by an edge of this type"
                 outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, connection_id=first)))
@@ -133,15 +143,28 @@ class Graph:
             [command.target_id for command in by_ends],
         ]
         rows = await (await conn.execute(_FIND, parameters)).fetchall()
-        present = {
-            row[0]: GraphDisconnected(connection_id=row[0], source_id=row[1], target_id=row[2], type=row[3])
-            for row in rows
-        }
+        present = [
+            GraphDisconnected(connection_id=row[0], source_id=row[1], target_id=row[2], type=row[3]) for row in rows
+        ]
+        by_id = {edge.connection_id: edge for edge in present}
+        between: dict[tuple[UUID | None, UUID | None], dict[str, GraphDisconnected]] = {}
+        for edge in present:
+            between.setdefault((edge.source_id, edge.target_id), {})[edge.type] = edge
         gone: list[UUID] = []
         outcomes = []
         for command in commands:
-            matches = [edge for edge in _candidates(command, present) if _matches(command, edge)]
-            if not matches:
+            parallel = between.get((command.source_id, command.target_id), {})
+            if command.connection_id is not None:
+                match = by_id.get(command.connection_id)
+            elif command.type is not None:
+                match = parallel.get(command.type)
+            elif len(parallel) <= 1:
+                match = next(iter(parallel.values()), None)
+            else:
+                message = "more than one edge connects these tokens: name its type, or use connection_id"
+                outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, types=sorted(parallel)[:10])))
+                continue
+            if match is None:
                 reply = GraphNotFound(
                     connection_id=command.connection_id,
                     source_id=command.source_id,
@@ -149,16 +172,11 @@ class Graph:
                     type=command.type,
                 )
                 outcomes.append(Outcome(reply))
-            elif len(matches) > 1:
-                types = sorted(edge.type for edge in matches)[:10]
-                message = "more than one edge connects these tokens: name its type, or use connection_id"
-                outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, types=types)))
             else:
-                event = matches[0]
-                del present[event.connection_id]
-                gone.append(event.connection_id)
-                outcomes.append(Outcome(event, (event,)))
-        await conn.execute("delete from edges where connection_id = any(%s::uuid[])", [gone])
+                del by_id[match.connection_id], between[match.source_id, match.target_id][match.type]
+                gone.append(match.connection_id)
+                outcomes.append(Outcome(match, (match,)))
+        await conn.execute(_DISCONNECT, [gone])
         return outcomes
 
     @reads(GraphNeighbors)
@@ -193,20 +211,6 @@ def neighbors_query(command: GraphNeighbors) -> tuple[str, dict[str, Any]]:
         condition += " and type = %(type)s"
         parameters["type"] = command.type
     return _NEIGHBORS.format(condition=condition), parameters
-
-
-def _candidates(command: GraphDisconnect, present: dict[UUID, GraphDisconnected]) -> Iterable[GraphDisconnected]:
-    if command.connection_id is None:
-        return present.values()
-    edge = present.get(command.connection_id)
-    return () if edge is None else (edge,)
-
-
-def _matches(command: GraphDisconnect, edge: GraphDisconnected) -> bool:
-    if command.connection_id is not None:
-        return True
-    ends = (edge.source_id, edge.target_id) == (command.source_id, command.target_id)
-    return ends and command.type in (None, edge.type)
 
 
 def _neighbor(row: tuple[Any, ...], token_id: UUID) -> Neighbor:

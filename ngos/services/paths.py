@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+import trio
 from attrs import define
 
 from ngos.log.store import Connection
@@ -14,23 +15,24 @@ from ngos.protocol.faults import CommandFailed, ErrorCode
 from ngos.protocol.messages import GraphPathFound, Reply
 from ngos.services.handlers import reads
 
-SEEN_TOKENS: Final = 100_000
-"""What one search may hold in memory, about 20 MB; past it the client is told to ask for less."""
+SEEN_TOKENS: Final = 50_000
+"""What one search may hold in memory, about 10 MB; past it the client is told to ask for less."""
+TURN: Final = 1000
+"""Rows that are read before other tasks get a turn."""
 
-# An edge leads from source to target, and back where it is bidirectional. The tokens already seen stay in Python:
-# sending them with each step would cost more than reading a few twice.
-FORWARD: Final = """
-select source_id, target_id from edges where source_id = any(%(ids)s::uuid[])
-union all
-select target_id, source_id from edges where target_id = any(%(ids)s::uuid[]) and bidirectional
-limit %(limit)s
+# An edge leads from source to target, and back where it is bidirectional. Of parallel edges, one is enough. The tokens
+# already seen stay in Python: sending them with each step would cost more than reading a few twice.
+_STEP: Final = """
+select distinct on (far) near, far from (
+    select {near} as near, {far} as far from edges where {near} = any(%(ids)s::uuid[])
+    union all
+    select {far}, {near} from edges where {far} = any(%(ids)s::uuid[]) and bidirectional
+) as steps
+order by far, near limit %(limit)s
 """
-BACKWARD: Final = """
-select target_id, source_id from edges where target_id = any(%(ids)s::uuid[])
-union all
-select source_id, target_id from edges where source_id = any(%(ids)s::uuid[]) and bidirectional
-limit %(limit)s
-"""
+FORWARD: Final = _STEP.format(near="source_id", far="target_id")
+BACKWARD: Final = _STEP.format(near="target_id", far="source_id")
+EXISTS: Final = "select from tokens where token_id = %s"
 
 
 @define(eq=False)
@@ -43,12 +45,15 @@ class Side:
 
     async def step(self, conn: Connection) -> None:
         """Go one edge further."""
-        rows = await (await conn.execute(self.query, {"ids": self.frontier, "limit": SEEN_TOKENS})).fetchall()
+        # One more than may be seen: a step that is cut short is never taken for a whole one.
+        cursor = await conn.execute(self.query, {"ids": self.frontier, "limit": SEEN_TOKENS + 1})
         self.frontier = []
-        for near, far in sorted(rows):  # so that among paths of one length always the same is found
-            if far not in self.came_from:
-                self.came_from[far] = near
-                self.frontier.append(far)
+        while rows := await cursor.fetchmany(TURN):
+            for near, far in rows:
+                if far not in self.came_from:
+                    self.came_from[far] = near
+                    self.frontier.append(far)
+            await trio.lowlevel.checkpoint()
 
     def way(self, token_id: UUID) -> list[UUID]:
         """The tokens from this one back to this side's end."""
@@ -81,7 +86,7 @@ class Paths:
 
 async def _search(conn: Connection, command: GraphPath) -> list[UUID] | None:
     if command.source_id == command.target_id:
-        row = await (await conn.execute("select from tokens where token_id = %s", [command.source_id])).fetchone()
+        row = await (await conn.execute(EXISTS, [command.source_id])).fetchone()
         return None if row is None else [command.source_id]
     forward = Side(FORWARD, {command.source_id: None}, [command.source_id])
     backward = Side(BACKWARD, {command.target_id: None}, [command.target_id])

@@ -41,6 +41,7 @@ _CREATE: Final = """
 insert into tokens (token_id, type, weight, flags, x, y, z, metadata)
 select token_id, type, weight, flags, x, y, z, metadata::json from json_to_recordset(%s::json)
     as new(token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text)
+order by token_id
 on conflict (token_id) do nothing
 returning token_id, created_at
 """
@@ -65,10 +66,17 @@ with change as (
 select present.token_id, version_before, changed.{_FULL} from present left join changed using (token_id)
 """
 
+# First of all, and by itself: who connects one of them now waits, and who just did is seen by _DELETE_EDGES.
+_LOCK: Final = "select token_id from tokens where token_id = any(%s::uuid[]) order by token_id for update"
+
 _DELETE_EDGES: Final = """
 delete from edges where source_id = any(%(ids)s::uuid[]) or target_id = any(%(ids)s::uuid[])
 returning connection_id, source_id, target_id, type
 """
+
+_DELETE: Final = "delete from tokens where token_id = any(%s::uuid[])"
+
+_GET: Final = f"select {_FULL} from tokens where token_id = %s"
 
 
 @define(eq=False)
@@ -146,15 +154,16 @@ class Tokens:
     @writes(TokenDelete, key=lambda command: command.token_id)
     async def delete(self, conn: Connection, commands: Sequence[TokenDelete]) -> Sequence[Outcome]:
         ids = [command.token_id for command in commands]
-        cut: dict[UUID, list[GraphDisconnected]] = {token_id: [] for token_id in ids}
-        for connection_id, source_id, target_id, type_ in await _rows(conn, _DELETE_EDGES, {"ids": ids}):
+        gone = {row[0] for row in await _rows(conn, _LOCK, [ids])}
+        cut: dict[UUID, list[GraphDisconnected]] = {token_id: [] for token_id in ids if token_id in gone}
+        turn = {token_id: index for index, token_id in enumerate(cut)}
+        for connection_id, source_id, target_id, type_ in await _rows(conn, _DELETE_EDGES, {"ids": list(gone)}):
             # An edge between two of the deleted goes with the first of them.
-            owner = min((end for end in (source_id, target_id) if end in cut), key=ids.index)
+            owner = min((end for end in (source_id, target_id) if end in turn), key=turn.__getitem__)
             cut[owner].append(
                 GraphDisconnected(connection_id=connection_id, source_id=source_id, target_id=target_id, type=type_)
             )
-        deleted = await _rows(conn, "delete from tokens where token_id = any(%s::uuid[]) returning token_id", [ids])
-        gone = {row[0] for row in deleted}
+        await conn.execute(_DELETE, [list(gone)])
         outcomes = []
         for token_id in ids:
             if token_id in gone:
@@ -167,7 +176,7 @@ class Tokens:
     @reads(TokenGet)
     async def get(self, command: TokenGet) -> Reply:
         async with self._pool.connection() as conn:
-            rows = await _rows(conn, f"select {_FULL} from tokens where token_id = %s", [command.token_id])
+            rows = await _rows(conn, _GET, [command.token_id])
         return TokenData(**_full(rows[0])) if rows else TokenNotFound(token_id=command.token_id)
 
     @reads(TokenList)

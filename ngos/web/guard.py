@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import get_args
+from ipaddress import IPv6Address, ip_address
+from typing import Final, get_args
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -12,6 +12,7 @@ from werkzeug.datastructures import Headers
 from ngos.protocol.rules import ClientId, RuleError
 
 _CLIENT_ID = get_args(ClientId)[1]
+_OF_PROXIES: Final = frozenset({"forwarded", "via", "x-real-ip"})
 
 
 @frozen
@@ -50,18 +51,34 @@ def check_not_foreign(headers: Headers, allowed: tuple[str, ...]) -> None:
 
 
 def check_loopback(headers: Headers, address: str | None) -> None:
-    """For administrators: only from this machine, and not through a proxy, whose clients may be anybody. Raises 403."""
-    forwarded = any(name in headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
-    if forwarded or not _is_loopback(address):
+    """For administrators: only from this machine, and not through a proxy, whose clients may be anybody. Raises 403.
+
+    The Host must be this machine too: a page may have its own name lead here (DNS rebinding), and is then its own origin.
+    """
+    forwarded = any(name.lower().startswith("x-forwarded-") or name.lower() in _OF_PROXIES for name in headers.keys())  # noqa: SIM118
+    if forwarded or not _is_loopback(address) or not _is_this_machine(headers.get("Host", "")):
         raise Rejection(403, "only from this machine")
 
 
 def _own(origin: str, headers: Headers) -> bool:
-    return urlsplit(origin).netloc == headers.get("Host", "").lower()
+    try:
+        return urlsplit(origin).netloc == headers.get("Host", "").lower()
+    except ValueError:
+        return False
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name == "localhost" or _is_loopback(name)
 
 
 def _is_loopback(address: str | None) -> bool:
     try:
-        return ip_address(address or "").is_loopback
+        parsed = ip_address(address or "")
     except ValueError:
         return False
+    # What listens on IPv4 and IPv6 at once sees the former mapped into the latter.
+    return ((parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None) or parsed).is_loopback

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import orjson
 from attrs import define
-from quart import Response, request, websocket
+from quart import Response, has_websocket_context, request, websocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import WebsocketMismatch
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
@@ -20,6 +21,7 @@ from ngos.incidents import incident
 from ngos.log.hub import Hub
 from ngos.protocol import asyncapi, codec
 from ngos.protocol.commands import Publish
+from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import CommandFailed, DecodeError, ErrorCode, unavailable
 from ngos.web import guard
 from ngos.web.metrics import Collector
@@ -91,7 +93,7 @@ def make_site(parts: Parts) -> QuartTrio:
             {
                 "connection_id": connection.id,
                 "client_id": connection.client_id,
-                "connected_at": codec.iso_of_ms(connection.connected_at_ms),
+                "connected_at": iso_of_ms(connection.connected_at_ms),
                 "subscriptions": list(connection.subscriptions),
                 "metadata": {},
             }
@@ -103,14 +105,14 @@ def make_site(parts: Parts) -> QuartTrio:
     async def broadcast() -> Response:
         guard.check_loopback(request.headers, request.remote_addr)
         guard.check_not_foreign(request.headers, settings.allowed_origins)
-        publish = codec.decode_payload(await _body(topic="broadcast"), Publish)
+        publish = await _posted("broadcast")
         recipients = parts.connections.broadcast(publish.type, orjson.dumps(publish.payload))
         return _json({"status": "broadcasted", "recipients": recipients})
 
     @site.post("/ws/publish/<topic>")
     async def publish(topic: str) -> Response:
         guard.check_not_foreign(request.headers, settings.allowed_origins)
-        command = codec.decode_payload(await _body(topic=topic), Publish)
+        command = await _posted(topic)
         subscribers = parts.hub.counts().get(topic, 0)
         reply = await parts.once(command, HTTP_CLIENT_ID)
         return _json(
@@ -155,9 +157,20 @@ def make_site(parts: Parts) -> QuartTrio:
     async def away(_exc: StorageUnavailable) -> Response:
         return await failed(unavailable())
 
+    @site.errorhandler(WebsocketMismatch)
+    async def mismatch(_exc: WebsocketMismatch) -> Response:
+        if has_websocket_context():
+            return await http_error(NotFound())
+        response = _error(426, "upgrade_required", "this is a WebSocket: connect with a client for those")
+        response.headers["Upgrade"] = "websocket"
+        return response
+
     @site.errorhandler(HTTPException)
     async def http_error(exc: HTTPException) -> Response:
-        return _error(exc.code or 500, exc.name.lower().replace(" ", "_"), exc.name)
+        response = _error(exc.code or 500, exc.name.lower().replace(" ", "_"), exc.name)
+        if isinstance(exc, MethodNotAllowed) and exc.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(exc.valid_methods))
+        return response
 
     @site.errorhandler(Exception)
     async def defect(exc: Exception) -> Response:
@@ -166,13 +179,17 @@ def make_site(parts: Parts) -> QuartTrio:
     return site
 
 
-async def _body(**more: str) -> dict[str, Any]:
-    """The JSON object of a request; raises DecodeError."""
+async def _posted(topic: str) -> Publish:
+    """The `{type, payload}` of a request, for a topic. Raises DecodeError, with paths into the body; Rejection 415."""
     if request.mimetype != "application/json":
         # Also what keeps a foreign page from posting without asking first (CORS).
-        raise DecodeError(ErrorCode.INVALID_JSON, "the request's Content-Type must be application/json")
-    body = await request.get_data()
-    return codec.decode_object(body if isinstance(body, bytes) else body.encode()) | more
+        raise guard.Rejection(415, "the request's Content-Type must be application/json")
+    data = await request.get_data()
+    body = codec.decode_object(data if isinstance(data, bytes) else data.encode())
+    if "topic" in body:
+        fault = {"path": "topic", "message": "is not a field of this body"}
+        raise DecodeError(ErrorCode.INVALID_PAYLOAD, "topic is not a field of this body", errors=[fault])
+    return codec.decode_payload({**body, "topic": topic}, Publish, root="")
 
 
 def _json(value: object, status: int = 200) -> Response:

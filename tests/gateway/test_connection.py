@@ -1,0 +1,210 @@
+"""The connection over a fake transport, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from ngos.errors import StorageUnavailable
+from ngos.protocol.close import CloseCode
+from ngos.protocol.faults import ClientError, ErrorCode
+from ngos.protocol.messages import Pong
+from ngos.protocol.parcel import Parcel
+from tests.gateway.fakes import GREETING, FakeCommitter, FakeTransport, connection_of
+
+
+def types(transport: FakeTransport) -> list[str]:
+    return [message["type"] for message in transport.sent]
+
+
+def reply_ids(transport: FakeTransport) -> list[str | None]:
+    return [message.get("reply_to") for message in transport.sent[1:]]
+
+
+async def test_the_greeting_is_first(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to get an answer in before the greeting."""
+    transport = FakeTransport()
+    transport.say("ping", id_="1")
+    nursery.start_soon(connection_of(transport).run, GREETING)
+    await wait_all_tasks_blocked()
+    assert ["connection.established", "pong"] == types(transport)
+    nursery.cancel_scope.cancel()
+
+
+async def test_replies_come_in_the_order_of_the_commands(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a read, or an error, answered before the writes that were sent before it."""
+    transport, committer = FakeTransport(), FakeCommitter()
+    nursery.start_soon(connection_of(transport, committer).run, GREETING)
+    transport.say("token.create", id_="1")
+    transport.say("token.create", id_="2")
+    transport.say("ping", id_="3")
+    transport.say("token.create", id_="4")
+    transport.say("nonsense", id_="5")
+    await wait_all_tasks_blocked()
+    assert [] == reply_ids(transport)
+    assert 2 == len(committer.writes)
+    committer.answer_all()
+    await wait_all_tasks_blocked()
+    assert ["1", "2", "3"] == reply_ids(transport)
+    committer.answer_all()
+    await wait_all_tasks_blocked()
+    assert ["1", "2", "3", "4", "5"] == reply_ids(transport)
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_more_in_flight_than_allowed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to fill the committer from one connection."""
+    transport, committer = FakeTransport(), FakeCommitter()
+    nursery.start_soon(connection_of(transport, committer, in_flight=3).run, GREETING)
+    for number in range(10):
+        transport.say("token.create", id_=str(number))
+    for expected in (3, 3, 3, 1):
+        await wait_all_tasks_blocked()
+        assert expected == len(committer.writes)
+        committer.answer_all()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_does_not_read_its_replies_is_not_read(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Tries to make the server hold answers without end for a client that only asks."""
+
+    async def big(*_: Any) -> Pong:
+        return Pong(message_id="x" * 100_000)
+
+    transport = FakeTransport()
+    connection = connection_of(transport, answer=big, mailbox_age_s=1000)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    transport.blocked = True
+    for _ in range(100):
+        transport.say("ping")
+    await wait_all_tasks_blocked()
+    assert connection.mailbox.reply_bytes < 400_000
+    nursery.cancel_scope.cancel()
+
+
+async def test_too_many_events_waiting(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to hold more events for a reader that stopped than the mailbox may."""
+    transport = FakeTransport(blocked=True)
+    connection = connection_of(transport, mailbox_bytes=64 * 1024)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    for _ in range(64):
+        connection.offer_events(Parcel.of([b"x" * 1024]))
+    assert connection.verdict is None
+    connection.offer_events(Parcel.of([b"x"]))
+    assert CloseCode.TRY_AGAIN_LATER == connection.verdict
+    await wait_all_tasks_blocked()
+    assert CloseCode.TRY_AGAIN_LATER == transport.closed
+
+
+async def test_a_byte_that_waits_too_long(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to keep a connection by not reading the last few bytes."""
+    transport = FakeTransport(blocked=True)
+    started = trio.current_time()
+    await connection_of(transport, mailbox_age_s=10).run(GREETING)
+    assert CloseCode.TRY_AGAIN_LATER == transport.closed
+    assert 10 == pytest.approx(trio.current_time() - started, abs=0.1)
+
+
+async def test_a_silent_peer_is_pinged_then_cut(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to stay connected without a sign of life."""
+    transport = FakeTransport(answers_pings=False)
+    started = trio.current_time()
+    await connection_of(transport).run(GREETING)
+    assert CloseCode.NO_SIGN_OF_LIFE == transport.closed
+    assert 22.5 <= transport.pings[0] - started <= 27.5
+    assert 10 == pytest.approx(trio.current_time() - transport.pings[0], abs=0.1)
+
+
+async def test_a_peer_that_answers_pings_stays(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a listener cut that never says a thing but answers every Ping."""
+    transport = FakeTransport()
+    connection = connection_of(transport)
+    nursery.start_soon(connection.run, GREETING)
+    await trio.sleep(3600)
+    assert connection.verdict is None
+    assert 130 <= len(transport.pings) <= 162
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_long_command_is_not_silence(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a client cut for silence while the server itself keeps it waiting."""
+
+    async def slow(*_: Any) -> Pong:
+        await trio.sleep(120)
+        return Pong(message_id=None)
+
+    transport = FakeTransport(answers_pings=False)
+    connection = connection_of(transport, answer=slow)
+    nursery.start_soon(connection.run, GREETING)
+    transport.say("ping", id_="1")
+    await trio.sleep(121)
+    assert ["1"] == reply_ids(transport)
+    assert connection.verdict is None
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_binary_message(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to lose the answers that were due when the connection has to end."""
+    transport, committer = FakeTransport(), FakeCommitter()
+    transport.say("ping", id_="1")
+    transport.say_raw(None)
+    await connection_of(transport, committer).run(GREETING)
+    assert CloseCode.BINARY_MESSAGE == transport.closed
+    assert ["1"] == reply_ids(transport)
+
+
+async def test_a_message_over_the_limit(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries a message that is one byte too long."""
+    transport = FakeTransport()
+    transport.say_raw(b" " * 65537)
+    await connection_of(transport).run(GREETING)
+    assert CloseCode.MESSAGE_TOO_BIG == transport.closed
+
+
+async def test_the_first_verdict_stays(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to change why a connection ends."""
+    transport = FakeTransport()
+    connection = connection_of(transport)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    connection.end(CloseCode.RESTARTING)
+    connection.end(CloseCode.NORMAL)
+    await wait_all_tasks_blocked()
+    assert CloseCode.RESTARTING == transport.closed
+
+
+async def test_closing_is_bounded(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to hold up the server by never answering its Close."""
+    transport = FakeTransport(close_hangs=True)
+    connection = connection_of(transport, close_s=2)
+    transport.say_raw(None)
+    with trio.fail_after(2.5):
+        await connection.run(GREETING)
+
+
+async def test_what_fails_is_answered(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to get an exception's text, or no answer at all, out of a handler that fails."""
+    failures = iter([StorageUnavailable("secret"), ClientError(ErrorCode.FORBIDDEN, "no"), KeyError("secret")])
+
+    async def fail(*_: Any) -> Pong:
+        raise next(failures)
+
+    transport = FakeTransport()
+    connection = connection_of(transport, answer=fail)
+    nursery.start_soon(connection.run, GREETING)
+    for number in range(3):
+        transport.say("ping", id_=str(number))
+    await wait_all_tasks_blocked()
+    replies = transport.sent[1:]
+    assert ["unavailable", "forbidden", "internal"] == [reply["payload"]["code"] for reply in replies]
+    assert ["0", "1", "2"] == [reply["payload"]["original_message_id"] for reply in replies]
+    assert [True, False, True] == [reply["payload"]["retryable"] for reply in replies]
+    assert not any("secret" in reply["payload"]["message"] for reply in replies)
+    nursery.cancel_scope.cancel()

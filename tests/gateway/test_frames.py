@@ -1,0 +1,177 @@
+"""Frames over a real pair of sockets; the other end is the client side of the `websockets` core."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side
+
+from ngos.gateway.frames import UNREAD_BYTES, FrameChannel, Received, text_frame
+
+
+class Peer:
+    """A client at the other end of a channel."""
+
+    def __init__(self, max_size: int = 65536) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.socket = trio.socket.from_stdlib_socket(theirs)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        self.channel = FrameChannel(stream, Protocol(Side.SERVER, max_size=max_size))
+        self.protocol = Protocol(Side.CLIENT, max_size=None)
+
+    async def frames(self) -> list[Frame]:
+        """Read once, and return the frames that are complete."""
+        self.protocol.receive_data(await self.socket.recv(1 << 20))
+        return [event for event in self.protocol.events_received() if isinstance(event, Frame)]
+
+    async def frames_until(self, count: int) -> list[Frame]:
+        frames: list[Frame] = []
+        while len(frames) < count:
+            frames += await self.frames()
+        return frames
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.socket.close()
+    peer.channel.abort()
+
+
+def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin=fin).serialize(mask=True)
+
+
+@given(st.binary(max_size=70_000))
+def test_a_frame_is_what_the_library_makes(data: bytes) -> None:
+    """Tries to make a frame that differs from the one of the `websockets` library."""
+    assert Frame(Opcode.TEXT, data).serialize(mask=False) == text_frame(data)
+
+
+messages = st.lists(st.tuples(st.text(max_size=300), st.integers(1, 4)), min_size=1, max_size=10)
+
+
+@settings(deadline=None)
+@given(messages, st.data())
+def test_bytes_may_be_cut_anywhere(texts: list[tuple[str, int]], data: st.DataObject) -> None:
+    """Tries to lose or change a message by fragmenting it, and by cutting the stream at any byte."""
+    wire = b""
+    for text, fragments in texts:
+        encoded = text.encode()
+        size = -(-len(encoded) // fragments) or 1
+        parts = [encoded[i : i + size] for i in range(0, len(encoded), size)] or [b""]
+        for index, part in enumerate(parts):
+            wire += masked(Opcode.TEXT if index == 0 else Opcode.CONT, part, fin=index == len(parts) - 1)
+            wire += masked(Opcode.PONG, b"")  # control frames come between fragments
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=20)))
+
+    async def feed() -> list[Received]:
+        peer = Peer()
+        received = []
+        for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
+            received += peer.channel.feed(wire[start:end])
+        peer.channel.abort()
+        peer.socket.close()
+        return received
+
+    assert [Received(text.encode(), is_text=True) for text, _ in texts] == trio.run(feed)
+
+
+async def test_what_the_kernel_does_not_take_is_sent_later(peer: Peer) -> None:
+    """Tries to lose, repeat or tear bytes where a write is cut short, with Pongs due in the midst of it."""
+    wire = b"".join(text_frame(b"%d" % number * 1000) for number in range(100))
+    sent = peer.channel.try_send(wire)
+    assert 0 < sent < len(wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.send, wire[sent:])
+        await wait_all_tasks_blocked()
+        assert 0 == peer.channel.try_send(b"x")
+        peer.channel.feed(masked(Opcode.PING, b"now"))
+        frames = await peer.frames_until(101)
+    assert [b"%d" % number * 1000 for number in range(100)] == [f.data for f in frames if f.opcode is Opcode.TEXT]
+    assert [b"now"] == [f.data for f in frames if f.opcode is Opcode.PONG]
+
+
+async def test_a_flood_of_pings_that_is_not_read(peer: Peer) -> None:
+    """Tries to fill the memory with Pongs for a peer that does not read them."""
+    for _ in range(10_000):
+        peer.channel.feed(masked(Opcode.PING, b"x" * 125))
+    assert len(peer.channel._control) < 2048
+
+
+async def test_a_torn_frame_ends_in_a_cut(peer: Peer) -> None:
+    """Tries to have a Close sent in the midst of another frame."""
+    wire = text_frame(b"x" * 10_000_000)
+    with trio.move_on_after(0):
+        await peer.channel.send(wire)
+    with trio.move_on_after(0.01) as scope:
+        await peer.channel.send(wire)
+    assert scope.cancelled_caught
+    await peer.channel.close(1013, "slow")
+    assert -1 == peer.channel._socket.fileno()
+
+
+async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
+    """Tries to have the socket closed before the peer has said that it got the Close."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.close, 1012, "restarting")
+        (frame,) = await peer.frames_until(1)
+        assert Opcode.CLOSE is frame.opcode
+        await wait_all_tasks_blocked()
+        assert 1 == len(nursery.child_tasks)
+        peer.channel.feed(masked(Opcode.CLOSE, frame.data))
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [
+        (masked(Opcode.TEXT, b"\xff"), 1007),
+        (masked(Opcode.TEXT, b"x" * 65537), 1009),
+        (masked(Opcode.TEXT, b"x" * 60000, fin=False) + masked(Opcode.CONT, b"x" * 60000), 1009),
+        (bytes.fromhex("81ff7fffffffffffffff00000000"), 1009),  # 2**63 - 1 bytes, declared
+        (masked(Opcode.CONT, b"x"), 1002),
+        (b"\x81\x01x", 1002),  # not masked
+        (b"\x83\x80\0\0\0\0", 1002),  # a reserved opcode
+        (bytes.fromhex("89fe007e00000000") + b"x" * 126, 1002),  # a Ping of over 125 bytes
+    ],
+)
+async def test_a_broken_frame_is_closed_with_its_code(peer: Peer, wire: bytes, code: int) -> None:
+    """Tries to get a message through that breaks RFC 6455, or no Close for it."""
+    assert [] == peer.channel.feed(wire)
+    assert peer.channel.over
+    assert [] == peer.channel.feed(masked(Opcode.TEXT, b"more"))
+    (frame,) = await peer.frames_until(1)
+    assert code == int.from_bytes(frame.data[:2], "big")
+
+
+async def test_empty_fragments_take_no_memory(peer: Peer) -> None:
+    """Tries to fill the memory with fragments that have nothing in them."""
+    peer.channel.feed(masked(Opcode.TEXT, b"", fin=False))
+    for _ in range(100):
+        peer.channel.feed(masked(Opcode.CONT, b"", fin=False) * 1000)
+    assert peer.channel._parts is not None
+    assert 1 == len(peer.channel._parts)
+
+
+async def test_what_is_not_read_stops_the_socket(peer: Peer) -> None:
+    """Tries to fill the memory with messages that the app does not come to."""
+    many = [Received(b"x" * 1000, is_text=True)] * 1000
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.put, many)
+        await wait_all_tasks_blocked()
+        assert 1 == len(nursery.child_tasks)
+        for _ in range(1000):
+            await peer.channel.receive()
+    assert 0 == peer.channel.unread_bytes
+    for _ in range(10 * UNREAD_BYTES // 1000):  # and none is left behind in the account
+        await peer.channel.put([Received(b"x" * 1000, is_text=True)])
+        await peer.channel.receive()

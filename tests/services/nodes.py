@@ -1,0 +1,175 @@
+"""A node without sockets: pool, hub, relay, committer and services, on a real database; and peers that speak to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import trio
+from attrs import define, field, frozen
+
+from ngos.errors import StorageUnavailable
+from ngos.gateway.registry import Registry
+from ngos.gateway.session import Session
+from ngos.log import store
+from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.hub import Hub
+from ngos.log.relay import Relay
+from ngos.postgres.pool import Pool, open_pool
+from ngos.protocol import codec
+from ngos.protocol.faults import CommandFailed, unavailable
+from ngos.protocol.parcel import Parcel
+from ngos.protocol.values import Position
+from ngos.services.experience import Experiences
+from ngos.services.graph import Graph
+from ngos.services.handlers import Call
+from ngos.services.paths import Paths
+from ngos.services.tokens import Tokens
+from ngos.services.topics import Topics
+from tests.servers import settings_for
+
+PATIENCE_S = 20.0
+
+
+@frozen
+class Said:
+    """A reply: `error` has the code, message and details of the failure as its payload."""
+
+    type: str
+    payload: dict[str, Any]
+
+
+@define(eq=False, repr=False)
+class Peer:
+    """A connection without a socket: a lane of the committer, a subscriber of the hub.
+
+    `heard` is all that a client would have got, in order: replies as Said, events as envelopes.
+    """
+
+    node: Node
+    name: str
+    heard: list[Said | dict[str, Any]] = field(factory=list)
+    replies: list[Said] = field(factory=list)
+    events: list[dict[str, Any]] = field(factory=list)
+    _grown: trio.Event = field(factory=trio.Event)
+
+    async def __call__(self, command: str, /, **payload: Any) -> Said:
+        """Do a command and return its reply."""
+        count = len(self.replies)
+        await self.post(command, **payload)
+        await self.answered(count + 1)
+        return self.replies[count]
+
+    async def post(self, command: str, /, **payload: Any) -> None:
+        """Send a command as the gateway does: a write is answered later, all else at once."""
+        data = orjson.dumps({"type": command, "payload": payload})
+        try:
+            received = codec.decode(data)
+        except CommandFailed as exc:
+            return self._answer(exc)
+        entry = self.node.registry[type(received.command)]
+        handler = entry.write_of(received.command)
+        if handler is not None:
+            await self.node.committer.submit(
+                Write(handler, received.command, self, self.name, received.size_bytes, self._answer)
+            )
+            return None
+        assert entry.answer is not None
+        try:
+            reply = await entry.answer(received.command, Call(None, self.name, self))
+        except CommandFailed as exc:
+            self._answer(exc)
+        except StorageUnavailable:
+            self._answer(unavailable())
+        else:
+            self._answer(Encoded(reply.TYPE, codec.dump(reply)))
+        return None
+
+    def offer_events(self, parcel: Parcel) -> None:
+        for message in parcel.messages:
+            event = orjson.loads(message)
+            self.events.append(event)
+            self.heard.append(event)
+        self._grown.set()
+
+    async def follow(self, topic: str) -> int:
+        """Subscribe to a durable topic; returns the position it starts behind."""
+        position = await self.node.hub.position(topic)
+        self.node.hub.add(topic, self, after=position.seq)
+        return position.seq
+
+    async def answered(self, count: int) -> None:
+        """Wait for that many replies in all."""
+        with trio.fail_after(PATIENCE_S):
+            while len(self.replies) < count:
+                await self._growth()
+
+    async def heard_events(self, count: int) -> list[dict[str, Any]]:
+        """Wait for that many events in all; returns them."""
+        with trio.fail_after(PATIENCE_S):
+            while len(self.events) < count:
+                await self._growth()
+        return self.events
+
+    async def _growth(self) -> None:
+        self._grown = trio.Event()
+        await self._grown.wait()
+
+    def _answer(self, answer: Answer) -> None:
+        if isinstance(answer, Encoded):
+            said = Said(answer.type, orjson.loads(answer.payload))
+        else:
+            said = Said("error", {"code": answer.code.value, "message": answer.message, "details": answer.details})
+        self.replies.append(said)
+        self.heard.append(said)
+        self._grown.set()
+
+
+@frozen(eq=False, repr=False)
+class Node:
+    """The parts, running."""
+
+    pool: Pool
+    hub: Hub
+    relay: Relay
+    committer: Committer
+    registry: Registry
+
+    def peer(self, name: str = "peer") -> Peer:
+        return Peer(self, name)
+
+    async def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        async with self.pool.connection() as conn:
+            return await (await conn.execute(query, list(parameters))).fetchall()
+
+    async def log(self, topic: str) -> list[store.LoggedEvent]:
+        """All events of a topic."""
+        async with self.pool.connection() as conn:
+            return await store.read(conn, topic, 0, 2**62, 1_000_000)
+
+
+@asynccontextmanager
+async def open_node(
+    database_url: str, *, query_s: float = 10.0, durable_topics: tuple[str, ...] = ("durable.*",)
+) -> AsyncIterator[Node]:
+    """Start a node; leaving stops it. What its tasks raise comes out of the block."""
+    async with open_pool(database_url, max_size=4, connect_s=5.0, query_s=query_s) as pool:
+
+        async def read_position(topic: str) -> Position:
+            async with pool.connection() as conn:
+                return await store.read_position(conn, topic)
+
+        hub = Hub(read_position)
+        relay = Relay(hub, pool)
+        committer = Committer(pool, relay)
+        topics = Topics(hub, durable_topics)
+        session = Session(hub, topics, settings_for(database_url))
+        registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            nursery.start_soon(relay.run)
+            nursery.start_soon(committer.run)
+            yield Node(pool, hub, relay, committer, registry)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,58 @@
+"""The examples of README.md, run as they are written but for the port."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.servers import Running
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+BROWSER = [code for language, code in BLOCKS if language == "js"]
+
+
+async def run(server: Running, *command: str) -> str:
+    port = server.http.rpartition(":")[2]
+    done = await trio.run_process(
+        [*command[:-1], command[-1].replace("localhost:8000", f"127.0.0.1:{port}")],
+        capture_stdout=True,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode()
+
+
+def test_there_are_examples() -> None:
+    """Tries to lose an example without a test noticing."""
+    assert (2, 1) == (len(PYTHON), len(BROWSER))
+
+
+async def test_any_websocket_library(server: Running) -> None:
+    """Tries the first example: the four messages that its comment names."""
+    output = await run(server, sys.executable, "-c", PYTHON[0])
+    assert ["connection.established", "subscribed", "token.created", "token.created"] == re.findall(
+        r'"type":"([a-z.]+)","timestamp', output
+    )
+
+
+async def test_the_trio_client(server: Running) -> None:
+    """Tries the second example: the token's event, with its number."""
+    output = await run(server, sys.executable, "-c", PYTHON[1])
+    assert re.fullmatch(r"1 token\.created [0-9a-f-]{36}\n", output)
+
+
+async def test_the_browser_lines(server: Running) -> None:
+    """Tries the browser's example, in the browser's own WebSocket as node has it."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("LOUD: no node on this machine, so the README's browser lines were not run")
+    stop = "ws.addEventListener('message', ({ data }) => { if (JSON.parse(data).seq) ws.close(); });"
+    output = await run(server, node, "--experimental-websocket", "-e", BROWSER[0] + stop)
+    assert "token.created 1 {" in output
