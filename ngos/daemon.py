@@ -109,10 +109,10 @@ def listen(settings: Settings) -> socket.socket:
     """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as exc:
-        raise SetupError(f"can't listen on {settings.host}: {exc.strerror or exc}") from None
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as exc:
+        raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # What a client does not take in time is given up by the kernel too; accepted sockets inherit it.

@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -50,7 +49,8 @@ FASTAPI = Contestant(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Measure ngos beside its peers, on this machine."""
-    # Whoever ends us wants the servers and databases gone too, as with Ctrl-C.
+    # Whoever ends us wants the servers and databases gone too. Set, because a shell's background jobs ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
@@ -108,7 +108,7 @@ def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BaseExceptionGroup as group:
-        failures, rest = group.split((BenchError, subprocess.CalledProcessError))
+        failures, rest = group.split(BenchError)
         if failures is None or rest is not None:
             raise
         raise click.ClickException("; ".join(map(str, _leaves(failures)))) from None

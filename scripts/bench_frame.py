@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, urlencode
 from urllib.request import urlopen
 
@@ -45,12 +45,13 @@ HERE = Path(__file__).resolve().parent
 START_S = 30.0
 PATIENCE_S = 40.0
 DROP_S = 10.0
+LAST_WORDS_BYTES = 4000
 
 Numbers = dict[str, float]
 
 
 class BenchError(Exception):
-    """The benchmark can't be trusted or can't go on; the text says why, in one line."""
+    """The benchmark can't be trusted or can't go on; the text says why."""
 
 
 @attrs.frozen
@@ -96,6 +97,12 @@ class _Running:
     port: int
     pid: int
     database_url: str
+    log: IO[bytes]
+
+    def last_words(self) -> str:
+        """The end of what it wrote to stderr."""
+        self.log.seek(max(0, self.log.tell() - LAST_WORDS_BYTES))
+        return self.log.read().decode(errors="replace")
 
 
 def pinned(core: int, command: Sequence[str]) -> list[str]:
@@ -112,10 +119,11 @@ async def measure(plan: Plan, server_url: str, on_result: Callable[[Result], Non
         about = await _durability(admin)
         made: list[str] = []
         try:
-            for _ in plan.contestants:
-                made.append(await _create_database(admin, server_url))
             async with trio.open_nursery() as nursery:
-                servers = [await _start(nursery, *pair) for pair in zip(plan.contestants, made, strict=True)]
+                servers = []
+                for contestant in plan.contestants:
+                    made.append(database_url := await _create_database(admin, server_url))
+                    servers.append(await _start(nursery, contestant, database_url))
                 for repeat in range(plan.repeats):
                     for cell in plan.cells:
                         for server in servers if repeat % 2 == 0 else reversed(servers):
@@ -124,8 +132,7 @@ async def measure(plan: Plan, server_url: str, on_result: Callable[[Result], Non
                 nursery.cancel_scope.cancel()
         finally:
             with trio.move_on_after(DROP_S, shield=True):
-                for database_url in made:
-                    await _drop_database(admin, database_url)
+                await _drop_databases(admin, made)
     return about
 
 
@@ -138,7 +145,8 @@ async def _run(plan: Plan, cell: Cell, server: _Running) -> Numbers:
     with trio.fail_after(plan.seconds + plan.warm_up_s + PATIENCE_S):
         done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
     if done.returncode:
-        raise BenchError(f"{server.name}, {cell.name}: {done.stderr.decode(errors='replace').strip()}")
+        said = f"{done.stderr.decode(errors='replace').strip()}\n{server.last_words()}"
+        raise BenchError(f"{server.name}, {cell.name}: {said}")
     numbers: Numbers = orjson.loads(done.stdout)
     made = await _rows(server.database_url) - before
     if made != numbers["replies"]:
@@ -151,20 +159,25 @@ async def _start(nursery: trio.Nursery, contestant: Contestant, database_url: st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    run = partial(
-        trio.run_process,
-        pinned(0, contestant.command(port, database_url)),
-        env={**os.environ, **contestant.environment(port, database_url)},
-        cwd=HERE,
-        stdout=subprocess.DEVNULL,
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
+    process: trio.Process = await nursery.start(
+        partial(
+            trio.run_process,
+            pinned(0, contestant.command(port, database_url)),
+            env={**os.environ, **contestant.environment(port, database_url)},
+            cwd=HERE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            check=False,  # if it ends too soon, who talks to it will notice
+        )
     )
-    process: trio.Process = await nursery.start(run)
-    with trio.move_on_after(START_S):
-        while process.poll() is None:
-            if await trio.to_thread.run_sync(_answers, f"http://127.0.0.1:{port}/readyz"):
-                return _Running(contestant.name, port, process.pid, database_url)
-            await trio.sleep(0.05)
-    raise BenchError(f"{contestant.name} did not get ready (its last words are above)")
+    server = _Running(contestant.name, port, process.pid, database_url, log)
+    deadline = trio.current_time() + START_S
+    while process.poll() is None and trio.current_time() < deadline:
+        if await trio.to_thread.run_sync(_answers, f"http://127.0.0.1:{port}/readyz"):
+            return server
+        await trio.sleep(0.05)
+    raise BenchError(f"{contestant.name} did not get ready: {server.last_words()}")
 
 
 def _answers(url: str) -> bool:
@@ -220,14 +233,16 @@ async def _create_database(admin: TrioConnection[Any], server_url: str) -> str:
         await migrate(database_url, connect_s=START_S, lock_s=START_S)
     except BaseException:
         with trio.move_on_after(DROP_S, shield=True):
-            await _drop_database(admin, database_url)
+            await _drop_databases(admin, [database_url])
         raise
     return database_url
 
 
-async def _drop_database(admin: TrioConnection[Any], database_url: str) -> None:
-    name = str(conninfo_to_dict(database_url)["dbname"])
-    await admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+async def _drop_databases(admin: TrioConnection[Any], database_urls: Sequence[str]) -> None:
+    for database_url in database_urls:
+        name = str(conninfo_to_dict(database_url)["dbname"])
+        await admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+    await trio.lowlevel.checkpoint()
 
 
 async def _rows(database_url: str) -> int:

@@ -130,8 +130,7 @@ async def load(arguments: argparse.Namespace) -> dict[str, float]:
     run = Run()
     clients = [Client(run, number) for number in range(arguments.clients)]
     async with asyncio.timeout(CONNECT_S):
-        for client in clients:
-            await ws_connect(lambda client=client: client, arguments.url)
+        await asyncio.gather(*(ws_connect(lambda client=client: client, arguments.url) for client in clients))
     for client in clients:
         for _ in range(arguments.in_flight):
             client.send()
@@ -163,13 +162,11 @@ async def load(arguments: argparse.Namespace) -> dict[str, float]:
 
 async def drain(run: Run, clients: Sequence[Client]) -> None:
     """Wait for what is in flight."""
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            while any(client.sent_at for client in clients):
-                await pause(run, 0.01)
-    except TimeoutError:
-        missing = [name for client in clients for name in client.sent_at]
-        raise RuntimeError(f"no reply within {DRAIN_S:g} s to {len(missing)} commands, {missing[0]} first") from None
+    deadline = perf_counter() + DRAIN_S
+    while waiting := [name for client in clients for name in client.sent_at]:
+        if perf_counter() > deadline:
+            raise RuntimeError(f"no reply within {DRAIN_S:g} s to {len(waiting)} commands, {waiting[0]} first")
+        await pause(run, 0.01)
 
 
 async def pause(run: Run, seconds: float) -> None:

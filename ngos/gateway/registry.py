@@ -45,7 +45,7 @@ class Registry:
                 if isinstance(mark, WriteMark):
                     entry = entries[mark.command]
                     assert function is not None
-                    entry.write = Handler(mark.command.TYPE, function, mark.key)
+                    entry.write = Handler(mark.command.TYPE, function, mark.key, mark.one_statement)
                     entry.when = None if mark.command.WRITES else partial(mark.when, service)
                 elif isinstance(mark, AnswerMark):
                     assert function is not None

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 import trio
@@ -24,10 +25,13 @@ from ngos.log.plan import Group, plan
 from ngos.log.relay import Relay
 from ngos.postgres.pool import Pool
 from ngos.protocol import codec
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.protocol.commands import Command
 from ngos.protocol.faults import CommandFailed, unavailable
 from ngos.protocol.messages import Event, Reply
 from ngos.protocol.values import Position
+
+C = TypeVar("C", bound=Command)
 
 KIB: Final = 1024
 BATCH_WRITES: Final = 512
@@ -62,14 +66,18 @@ class CustomEvent:
 class Outcome:
     """What one write came to. Refused: `reply` is the error and `events` is empty.
 
-    Where the reply tells the position of the write's first event, it is a function of that position.
+    Where the reply tells the position of the write's first event, it is a function of that position. `logged` are
+    events that the handler has appended already; else `events` are, by the committer.
     """
 
-    reply: Reply | CommandFailed | Callable[[Position], Reply]
+    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply]
     events: tuple[Event | CustomEvent, ...] = ()
+    logged: tuple[store.LoggedEvent, ...] = ()
 
-
-AnyReply = Reply | CommandFailed | Callable[[Position], Reply] | Encoded
+    @classmethod
+    def of_logged(cls, event: store.LoggedEvent) -> Outcome:
+        """Accepted: the reply is the event, which is in the log already."""
+        return cls(Encoded(event.type, event.payload), logged=(event,))
 
 
 @frozen(eq=False)
@@ -78,19 +86,21 @@ class Handler:
 
     `apply` gets the writes of a group within a transaction and returns an outcome for each, in order. `key` names
     what a write touches: two with the same key are never in one group; None touches nothing that another could.
+    `one_statement`: it is just one, with its events; a batch of nothing else is committed by it alone.
     """
 
     name: str
-    apply: Callable[[store.Connection, Sequence[Any]], Awaitable[Sequence[Outcome]]]
+    apply: Callable[[store.Transaction, Sequence[Any]], Awaitable[Sequence[Outcome]]]
     key: Callable[[Any], Hashable | None]
+    one_statement: bool = False
 
 
 @frozen(eq=False)
-class Write:
+class Write(Generic[C]):
     """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise."""
 
     handler: Handler
-    command: Command
+    command: C
     lane: Hashable
     sender_id: str
     size_bytes: int
@@ -114,13 +124,14 @@ class Committer:
 
     _pool: Pool
     _relay: Relay
+    _clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     stats: CommitterStats = field(init=False, factory=CommitterStats)
-    _waiting: deque[Write] = field(init=False, factory=deque)
+    _waiting: deque[Write[Any]] = field(init=False, factory=deque)
     _waiting_bytes: int = field(init=False, default=0)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
 
-    async def submit(self, write: Write) -> None:
+    async def submit(self, write: Write[Any]) -> None:
         """Queue a write; its `answer` is called when it is committed, refused, or failed.
 
         Returns at once, without a checkpoint, while there is room; else waits for it. Cancelled while waiting, the
@@ -153,11 +164,11 @@ class Committer:
                 # The commit may have succeeded and only its answer been lost: then there are events to deliver.
                 await self._relay.doubt()
 
-    async def _take(self) -> list[Write]:
+    async def _take(self) -> list[Write[Any]]:
         if not self._waiting:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        batch: list[Write] = []
+        batch: list[Write[Any]] = []
         batch_bytes = 0
         while self._waiting and len(batch) < BATCH_WRITES and batch_bytes < BATCH_BYTES:
             write = self._waiting.popleft()
@@ -167,7 +178,7 @@ class Committer:
         self._room.set()
         return batch
 
-    async def _commit_or_split(self, batch: list[Write]) -> None:
+    async def _commit_or_split(self, batch: list[Write[Any]]) -> None:
         try:
             answers, logged = await self._transact(batch)
         except StorageUnavailable:
@@ -188,52 +199,71 @@ class Committer:
             write.answer(answer)
         await self._relay.announce(logged)
 
-    async def _transact(self, batch: list[Write]) -> tuple[list[Answer], list[store.LoggedEvent]]:
-        """Apply, log and commit; returns the answers in the order of the batch, and the events."""
+    async def _transact(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
+        """Apply, log and commit; returns the answers in the order of the batch, and the events in theirs."""
         started = trio.current_time()
-        groups = plan(
-            (write.handler, write.lane, write.handler.key(write.command), index) for index, write in enumerate(batch)
-        )
+        groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
+        logged: list[store.LoggedEvent] = []
+        answers: dict[Write[Any], Answer] = {}
         async with self._pool.connection() as conn:
-            await conn.execute("begin")
-            replies, drafts = await self._apply(conn, groups, batch)
-            logged = await store.append(conn, drafts)
-            answers = [_encode(*replies[index], logged) for index in range(len(batch))]
-            await conn.execute("commit")
+            tx = store.Transaction(conn, self._clock())
+            alone = len(groups) == 1 and groups[0].kind.one_statement
+            if not alone:
+                await conn.execute("begin")
+            if len(groups) > 1:
+                await store.lock_topics(conn, OWN_DURABLE_TOPICS)
+            for group in groups:
+                await _apply(tx, group, answers, logged)
+            if not alone:
+                await conn.execute("commit")
         self.stats.batches += 1
         self.stats.writes += len(batch)
         self.stats.events += len(logged)
         self.stats.commit_s += trio.current_time() - started
-        return answers, logged
-
-    async def _apply(
-        self, conn: store.Connection, groups: list[Group[Handler, int]], batch: list[Write]
-    ) -> tuple[dict[int, tuple[AnyReply, int]], list[store.Draft]]:
-        """Apply the groups; returns each write's reply with the index of its first event, and all events in order."""
-        replies: dict[int, tuple[AnyReply, int]] = {}
-        drafts: list[store.Draft] = []
-        for group in groups:
-            outcomes = await group.kind.apply(conn, [batch[index].command for index in group.writes])
-            for index, outcome in zip(group.writes, outcomes, strict=True):
-                reply: Any = outcome.reply
-                first_event = len(drafts)
-                for event in outcome.events:
-                    payload = event.payload if isinstance(event, CustomEvent) else codec.dump(event)
-                    topic, type_ = (
-                        (event.topic, event.type) if isinstance(event, CustomEvent) else (event.TOPIC, event.TYPE)
-                    )
-                    drafts.append(store.Draft(topic, type_, payload, batch[index].sender_id))
-                    if event is reply:  # encoded once for both
-                        reply = Encoded(type_, payload)
-                replies[index] = (reply, first_event)
-        return replies, drafts
+        return [answers[write] for write in batch], logged
 
 
-def _encode(reply: AnyReply, first_event: int, logged: list[store.LoggedEvent]) -> Answer:
+async def _apply(
+    tx: store.Transaction,
+    group: Group[Handler, Write[Any]],
+    answers: dict[Write[Any], Answer],
+    logged: list[store.LoggedEvent],
+) -> None:
+    """Apply a group and log its events."""
+    outcomes = await group.kind.apply(tx, group.writes)
+    drafts: list[store.Draft] = []
+    answered: list[tuple[Write[Any], Any, int]] = []  # with the index of the write's first event
+    for write, outcome in zip(group.writes, outcomes, strict=True):
+        reply: Any = outcome.reply
+        answered_at = len(drafts)
+        for event in outcome.events:
+            if isinstance(event, CustomEvent):
+                draft = store.Draft(event.topic, event.type, event.payload, write.sender_id)
+            else:
+                draft = draft_of(event, write)
+                if event is reply:  # encoded once for both
+                    reply = Encoded(draft.type, draft.payload)
+            drafts.append(draft)
+        logged.extend(outcome.logged)
+        answered.append((write, reply, answered_at))
+    appended = await store.append(tx, drafts)
+    logged.extend(appended)
+    for write, reply, first in answered:
+        answers[write] = _encode(reply, appended[first] if first < len(appended) else None)
+
+
+def draft_of(event: Event, write: Write[Any]) -> store.Draft:
+    """An event of the server's own that a write causes, encoded."""
+    return store.Draft(event.TOPIC, event.TYPE, codec.dump(event), write.sender_id)
+
+
+def _encode(
+    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply], event: store.LoggedEvent | None
+) -> Answer:
     if isinstance(reply, Encoded | CommandFailed):
         return reply
     if not isinstance(reply, Reply):
-        event = logged[first_event]
+        assert event is not None
         assert event.epoch is not None
         assert event.seq is not None
         reply = reply(Position(topic=event.topic, epoch=event.epoch, seq=event.seq))

@@ -20,6 +20,14 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 @frozen
+class Transaction:
+    """What a batch is applied in. `at` is its time: of its changes, and of their events."""
+
+    conn: Connection
+    at: datetime
+
+
+@frozen
 class Draft:
     """An event before it has a number. `payload` is JSON; `sender_id` the client whose command caused it."""
 
@@ -55,14 +63,14 @@ with draft as (
     returning topics.topic_id, topics.topic, topics.epoch, topics.seq - drafts as before
 ), appended as (
     insert into events (topic_id, seq, type, sender_id, created_at, payload)
-    select topic_id, before + ordinal, type, sender_id, now(), payload::json from draft join numbered using (topic)
+    select topic_id, before + ordinal, type, sender_id, %(at)s, payload::json from draft join numbered using (topic)
 )
-select topic, epoch, before, now() from numbered
+select topic, epoch, before from numbered
 """
 
 
-async def append(conn: Connection, drafts: Sequence[Draft]) -> list[LoggedEvent]:
-    """Number and store events in the transaction that `conn` is in, in the order given within each topic.
+async def append(tx: Transaction, drafts: Sequence[Draft]) -> list[LoggedEvent]:
+    """Number and store events in a transaction, in the order given within each topic.
 
     Every topic must have a row (`ensure_topics`). Returns them in the same order; nobody may see them before the
     commit. Raises what psycopg raises.
@@ -82,16 +90,72 @@ async def append(conn: Connection, drafts: Sequence[Draft]) -> list[LoggedEvent]
                 "payload": draft.payload.decode(),
             }
         )
-    cursor = await conn.execute(_APPEND, {"drafts": json_parameter(rows), "topics": sorted(ordinals)})
-    numbered = {topic: (epoch, before, at) for topic, epoch, before, at in await cursor.fetchall()}
+    parameters = {"drafts": json_parameter(rows), "topics": sorted(ordinals), "at": tx.at}
+    cursor = await tx.conn.execute(_APPEND, parameters)
+    numbered = {topic: (epoch, before) for topic, epoch, before in await cursor.fetchall()}
+    at_ms = to_ms(tx.at)
     events = []
     for draft, row in zip(drafts, rows, strict=True):
-        epoch, before, at = numbered[draft.topic]
+        epoch, before = numbered[draft.topic]
         seq = before + row["ordinal"]
-        events.append(
-            LoggedEvent(draft.topic, draft.type, draft.payload, draft.sender_id, to_ms(at), seq=seq, epoch=epoch)
-        )
+        events.append(LoggedEvent(draft.topic, draft.type, draft.payload, draft.sender_id, at_ms, seq=seq, epoch=epoch))
     return events
+
+
+# An insert and the events of it, in one statement: alone in a batch, it needs no other round trip than its own.
+# `done` is the insert; what it returns of `new` was accepted and gets a number, in the order of `ordinal`.
+_INSERT_AND_APPEND: Final = """
+with new as (
+    select * from json_to_recordset(%(rows)s::json)
+        as new(ordinal int8, sender_id text, payload text, {columns})
+), {before} done as (
+    {insert} returning {key}
+), numbered as (
+    update topics set seq = seq + (select count(*) from done) where topic = %(topic)s
+    returning topic_id, epoch, seq - (select count(*) from done) as before
+), logged as (
+    select ordinal, topic_id, epoch, before + row_number() over (order by ordinal) as seq, sender_id, payload
+    from new join done using ({key}) cross join numbered
+), appended as (
+    insert into events (topic_id, seq, type, sender_id, created_at, payload)
+    select topic_id, seq, %(type)s, sender_id, %(at)s, payload::json from logged
+)
+select epoch, seq, {refusal} from new left join logged using (ordinal) order by ordinal
+"""
+
+
+def insert_and_append(*, columns: str, insert: str, key: str, before: str = "", refusal: str = "null") -> str:
+    """The statement that `insert_logged` runs.
+
+    `columns` declares the fields of `new`, `insert` puts them into a table, `key` is the column that it returns.
+    `refusal` is what to select where a row was not inserted; `before` holds further `with` queries for both.
+    """
+    return _INSERT_AND_APPEND.format(columns=columns, insert=insert, key=key, before=before, refusal=refusal)
+
+
+async def insert_logged(
+    tx: Transaction, statement: str, rows: list[dict[str, Any]], events: Sequence[Draft]
+) -> list[LoggedEvent | tuple[Any, ...]]:
+    """Insert rows and append an event for each that was accepted; all events are of one topic and type.
+
+    Returns for each row its event, or what `refusal` selected.
+    """
+    for ordinal, (row, event) in enumerate(zip(rows, events, strict=True)):
+        row |= {"ordinal": ordinal, "sender_id": event.sender_id, "payload": event.payload.decode()}
+    parameters = {"rows": json_parameter(rows), "topic": events[0].topic, "type": events[0].type, "at": tx.at}
+    cursor = await tx.conn.execute(statement, parameters)
+    at_ms = to_ms(tx.at)
+    return [
+        LoggedEvent(event.topic, event.type, event.payload, event.sender_id, at_ms, seq=seq, epoch=epoch)
+        if seq is not None
+        else tuple(refusal)
+        for event, (epoch, seq, *refusal) in zip(events, await cursor.fetchall(), strict=True)
+    ]
+
+
+async def lock_topics(conn: Connection, topics: Iterable[str]) -> None:
+    """Lock what several statements of a transaction are going to number, in name order like all who do."""
+    await conn.execute("select from topics where topic = any(%s::text[]) order by topic for update", [sorted(topics)])
 
 
 _READ: Final = """

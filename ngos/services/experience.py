@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import attrs
 import orjson
 from attrs import define
 
-from ngos.log.committer import Outcome
-from ngos.log.store import Connection, json_parameter, json_text
+from ngos.log.committer import Outcome, Write
+from ngos.log.store import Transaction, json_parameter, json_text
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import ExperienceList, ExperienceRecord
 from ngos.protocol.messages import ExperienceListed, ExperienceRecorded, Reply
@@ -25,7 +26,7 @@ PAGE_JSON_BYTES: Final = 1024 * 1024
 # The trajectories' rows are locked in name order, and stay locked until the commit: numbers without gaps.
 _RECORD: Final = """
 with new as (
-    select * from json_to_recordset(%s::json) as new(event_id uuid, event_type text, token_id uuid, state_before text,
+    select * from json_to_recordset(%(rows)s::json) as new(event_id uuid, event_type text, token_id uuid, state_before text,
         state_after text, action text, reward float8, priority float8, trajectory_id text, step int8, metadata text)
 ), counted as (
     insert into trajectories as known (trajectory_id, sequence_number)
@@ -38,10 +39,10 @@ with new as (
     group by trajectory_id, counted.sequence_number
 )
 insert into experiences (event_id, event_type, token_id, state_before, state_after, action, reward, priority,
-    trajectory_id, sequence_number, metadata)
+    trajectory_id, sequence_number, metadata, created_at)
 select event_id, event_type, token_id, state_before::json, state_after::json, action::json, reward, priority,
-    trajectory_id, steps + step, metadata::json from new left join before using (trajectory_id)
-returning event_id, sequence_number, created_at
+    trajectory_id, steps + step, metadata::json, %(at)s from new left join before using (trajectory_id)
+returning event_id, sequence_number
 """
 
 _JSON = ("state_before", "state_after", "action", "metadata")
@@ -62,7 +63,8 @@ class Experiences:
     _pool: Pool
 
     @writes(ExperienceRecord)
-    async def record(self, conn: Connection, commands: Sequence[ExperienceRecord]) -> Sequence[Outcome]:
+    async def record(self, tx: Transaction, writes: Sequence[Write[ExperienceRecord]]) -> Sequence[Outcome]:
+        commands = [write.command for write in writes]
         steps: dict[str, int] = {}
         rows = []
         for command in commands:
@@ -73,16 +75,15 @@ class Experiences:
                 if row[name] is not None:
                     row[name] = json_text(row[name])
             rows.append(row)
-        cursor = await conn.execute(_RECORD, [json_parameter(rows)])
-        recorded = {row[0]: row[1:] for row in await cursor.fetchall()}
+        cursor = await tx.conn.execute(_RECORD, {"rows": json_parameter(rows), "at": tx.at})
+        numbers: dict[UUID, int | None] = dict(await cursor.fetchall())
         outcomes = []
         for command, row in zip(commands, rows, strict=True):
-            sequence_number, created_at = recorded[row["event_id"]]
             event = ExperienceRecorded(
                 **attrs.asdict(command, recurse=False),
                 event_id=row["event_id"],
-                sequence_number=sequence_number,
-                created_at=created_at,
+                sequence_number=numbers[row["event_id"]],
+                created_at=tx.at,
             )
             outcomes.append(Outcome(event, (event,)))
         return outcomes

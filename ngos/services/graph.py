@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import attrs
 import orjson
 from attrs import define
 
-from ngos.log.committer import Outcome
-from ngos.log.store import Connection, json_parameter, json_text
+from ngos.log import store
+from ngos.log.committer import Outcome, Write, draft_of
+from ngos.log.store import LoggedEvent, Transaction, json_text
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import GraphConnect, GraphDegree, GraphDisconnect, GraphNeighbors
 from ngos.protocol.faults import ClientError, ErrorCode
@@ -27,28 +29,28 @@ from ngos.protocol.values import Neighbor, Position
 from ngos.services.handlers import reads, writes
 from ngos.services.identity import uuid7
 
-_CONNECT: Final = """
-with new as (
-    select * from json_to_recordset(%s::json) as new(connection_id uuid, source_id uuid, target_id uuid, type text,
-        weight float8, bidirectional boolean, metadata text)
-), ends as materialized (
-    select token_id from tokens
-    where token_id in (select source_id from new union select target_id from new)
-    order by token_id for key share
-), made as (
-    insert into edges (connection_id, source_id, target_id, type, weight, bidirectional, metadata)
-    select connection_id, source_id, target_id, type, weight, bidirectional, metadata::json from new
-    where source_id in (select token_id from ends) and target_id in (select token_id from ends)
-    on conflict (source_id, target_id, type) do nothing
-    returning connection_id, created_at
+CONNECT: Final = store.insert_and_append(
+    columns="""connection_id uuid, source_id uuid, target_id uuid, type text, weight float8, bidirectional boolean,
+        metadata text""",
+    before="""ends as materialized (
+        select token_id from tokens
+        where token_id in (select source_id from new union select target_id from new)
+        order by token_id for key share
+    ),""",
+    insert="""
+        insert into edges (connection_id, source_id, target_id, type, weight, bidirectional, metadata, created_at)
+        select connection_id, source_id, target_id, type, weight, bidirectional, metadata::json, %(at)s from new
+        where source_id in (select token_id from ends) and target_id in (select token_id from ends)
+        order by source_id, target_id, type on conflict (source_id, target_id, type) do nothing
+    """,
+    key="connection_id",
+    refusal="""
+        case when source_id not in (select token_id from ends) then source_id
+            when target_id not in (select token_id from ends) then target_id end as missing,
+        (select first.connection_id from edges as first where (first.source_id, first.target_id, first.type)
+            = (new.source_id, new.target_id, new.type)) as first
+    """,
 )
-select new.connection_id, made.created_at,
-    case when source_id not in (select token_id from ends) then source_id
-        when target_id not in (select token_id from ends) then target_id end as missing,
-    (select first.connection_id from edges as first
-        where (first.source_id, first.target_id, first.type) = (new.source_id, new.target_id, new.type)) as first
-from new left join made using (connection_id)
-"""
 
 # Not one condition with `or`: for that there is no index.
 _FIND: Final = """
@@ -92,57 +94,40 @@ class Graph:
 
     _pool: Pool
 
-    @writes(GraphConnect, key=lambda command: (command.source_id, command.target_id, command.type))
-    async def connect(self, conn: Connection, commands: Sequence[GraphConnect]) -> Sequence[Outcome]:
-        ids = [uuid7() for _ in commands]
-        rows = [
-            {
-                "connection_id": connection_id,
-                "source_id": command.source_id,
-                "target_id": command.target_id,
-                "type": command.type,
-                "weight": command.weight,
-                "bidirectional": command.bidirectional,
-                "metadata": json_text(command.metadata),
-            }
-            for connection_id, command in zip(ids, commands, strict=True)
-        ]
-        cursor = await conn.execute(_CONNECT, [json_parameter(rows)])
-        found = {row[0]: row[1:] for row in await cursor.fetchall()}
-        outcomes = []
-        for connection_id, command in zip(ids, commands, strict=True):
-            created_at, missing, first = found[connection_id]
-            if created_at is not None:
-                event = GraphConnected(
-                    connection_id=connection_id,
-                    source_id=command.source_id,
-                    target_id=command.target_id,
-                    type=command.type,
-                    weight=command.weight,
-                    bidirectional=command.bidirectional,
-                    metadata=command.metadata,
-                    created_at=created_at,
-                )
-                outcomes.append(Outcome(event, (event,)))
-            elif missing is not None:
+    @writes(GraphConnect, key=lambda command: (command.source_id, command.target_id, command.type), one_statement=True)
+    async def connect(self, tx: Transaction, writes: Sequence[Write[GraphConnect]]) -> Sequence[Outcome]:
+        rows = []
+        events = []
+        for write in writes:
+            fields = attrs.asdict(write.command, recurse=False) | {"connection_id": uuid7()}
+            rows.append(fields | {"metadata": json_text(write.command.metadata)})
+            events.append(draft_of(GraphConnected(**fields, created_at=tx.at), write))
+        outcomes: list[Outcome] = []
+        for write, result in zip(writes, await store.insert_logged(tx, CONNECT, rows, events), strict=True):
+            if isinstance(result, LoggedEvent):
+                outcomes.append(Outcome.of_logged(result))
+                continue
+            missing, first = result
+            if missing is not None:
                 outcomes.append(Outcome(TokenNotFound(token_id=missing)))
             elif first is None:
                 # Made by another node since the statement above began, which can't see it: a new statement can.
-                outcomes.extend(await self.connect(conn, [command]))
+                outcomes.extend(await self.connect(tx, [write]))
             else:
                 message = "these tokens are connected by an edge of this type"
                 outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, connection_id=first)))
         return outcomes
 
     @writes(GraphDisconnect)
-    async def disconnect(self, conn: Connection, commands: Sequence[GraphDisconnect]) -> Sequence[Outcome]:
+    async def disconnect(self, tx: Transaction, writes: Sequence[Write[GraphDisconnect]]) -> Sequence[Outcome]:
+        commands = [write.command for write in writes]
         by_ends = [command for command in commands if command.connection_id is None]
         parameters = [
             [command.connection_id for command in commands if command.connection_id is not None],
             [command.source_id for command in by_ends],
             [command.target_id for command in by_ends],
         ]
-        rows = await (await conn.execute(_FIND, parameters)).fetchall()
+        rows = await (await tx.conn.execute(_FIND, parameters)).fetchall()
         present = [
             GraphDisconnected(connection_id=row[0], source_id=row[1], target_id=row[2], type=row[3]) for row in rows
         ]
@@ -176,7 +161,7 @@ class Graph:
                 del by_id[match.connection_id], between[match.source_id, match.target_id][match.type]
                 gone.append(match.connection_id)
                 outcomes.append(Outcome(match, (match,)))
-        await conn.execute(_DISCONNECT, [gone])
+        await tx.conn.execute(_DISCONNECT, [gone])
         return outcomes
 
     @reads(GraphNeighbors)

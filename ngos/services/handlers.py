@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from ngos.log.committer import Outcome
-from ngos.log.store import Connection
+from ngos.log.committer import Outcome, Write
+from ngos.log.store import Transaction
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 
 C = TypeVar("C", bound=Command)
 S = TypeVar("S")
 
-WriteFunction = Callable[[S, Connection, Sequence[C]], Awaitable[Sequence[Outcome]]]
+WriteFunction = Callable[[S, Transaction, Sequence[Write[C]]], Awaitable[Sequence[Outcome]]]
 ReadFunction = Callable[[S, C], Awaitable[Reply]]
 AnswerFunction = Callable[[S, C, "Call"], Awaitable[Reply]]
 
@@ -37,11 +37,15 @@ class Call:
 
 @frozen
 class WriteMark:
-    """`key`: what a command touches (see `ngos.log.plan`). `when`: whether it is a write at all."""
+    """`key`: what a command touches (see `ngos.log.plan`). `when`: whether it is a write at all.
+
+    `one_statement`: see `ngos.log.committer.Handler`.
+    """
 
     command: type[Command]
     key: Callable[[Any], Hashable | None]
     when: Callable[[Any, Any], bool]
+    one_statement: bool
 
 
 @frozen
@@ -57,11 +61,12 @@ def writes(
     *,
     key: Callable[[C], Hashable | None] = lambda _command: None,
     when: Callable[[Any, C], bool] = lambda _service, _command: True,
+    one_statement: bool = False,
 ) -> Callable[[WriteFunction[S, C]], WriteFunction[S, C]]:
     """Mark a service's function as the one that applies `command`."""
 
     def mark(function: WriteFunction[S, C]) -> WriteFunction[S, C]:
-        function.handles = WriteMark(command, key, when)  # type: ignore[attr-defined]
+        function.handles = WriteMark(command, key, when, one_statement)  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 from attrs import define
 
-from ngos.log.committer import Outcome
-from ngos.log.store import Connection, json_parameter, json_text
+from ngos.log import store
+from ngos.log.committer import Outcome, Write, draft_of
+from ngos.log.store import Connection, LoggedEvent, Transaction, json_parameter, json_text
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import TokenCreate, TokenDelete, TokenGet, TokenList, TokenUpdate
 from ngos.protocol.faults import ClientError, ErrorCode
@@ -37,18 +37,19 @@ PAGE_METADATA_BYTES: Final = 1024 * 1024
 _HEAD = "token_id, type, weight, flags, version, created_at, updated_at"
 _FULL = f"{_HEAD}, x, y, z, metadata::text as metadata"
 
-_CREATE: Final = """
-insert into tokens (token_id, type, weight, flags, x, y, z, metadata)
-select token_id, type, weight, flags, x, y, z, metadata::json from json_to_recordset(%s::json)
-    as new(token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text)
-order by token_id
-on conflict (token_id) do nothing
-returning token_id, created_at
-"""
+CREATE: Final = store.insert_and_append(
+    columns="token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text",
+    insert="""
+        insert into tokens (token_id, type, weight, flags, x, y, z, metadata, created_at, updated_at)
+        select token_id, type, weight, flags, x, y, z, metadata::json, %(at)s, %(at)s from new order by token_id
+        on conflict (token_id) do nothing
+    """,
+    key="token_id",
+)
 
 _UPDATE: Final = f"""
 with change as (
-    select * from json_to_recordset(%s::json) as change(token_id uuid, if_version int8, type text, weight float8,
+    select * from json_to_recordset(%(changes)s::json) as change(token_id uuid, if_version int8, type text, weight float8,
         flags int8, x float8[], y float8[], z float8[], metadata text)
 ), present as (
     select token_id, version as version_before from tokens join change using (token_id)
@@ -57,7 +58,7 @@ with change as (
     update tokens set type = coalesce(change.type, tokens.type), weight = coalesce(change.weight, tokens.weight),
         flags = coalesce(change.flags, tokens.flags), x = coalesce(change.x, tokens.x),
         y = coalesce(change.y, tokens.y), z = coalesce(change.z, tokens.z),
-        metadata = coalesce(change.metadata::json, tokens.metadata), version = version_before + 1, updated_at = now()
+        metadata = coalesce(change.metadata::json, tokens.metadata), version = version_before + 1, updated_at = %(at)s
     from change join present using (token_id)
     where tokens.token_id = change.token_id
         and (change.if_version is null or change.if_version = version_before)
@@ -85,46 +86,46 @@ class Tokens:
 
     _pool: Pool
 
-    @writes(TokenCreate, key=lambda command: command.token_id)
-    async def create(self, conn: Connection, commands: Sequence[TokenCreate]) -> Sequence[Outcome]:
-        ids = [command.token_id or uuid7() for command in commands]
-        rows = [
-            {
-                "token_id": token_id,
-                "type": command.type,
-                "weight": command.weight,
-                "flags": command.flags,
-                "x": command.coord_x,
-                "y": command.coord_y,
-                "z": command.coord_z,
-                "metadata": json_text(command.metadata),
-            }
-            for token_id, command in zip(ids, commands, strict=True)
-        ]
-        cursor = await conn.execute(_CREATE, [json_parameter(rows)])
-        created: dict[UUID, datetime] = dict(await cursor.fetchall())
-        outcomes = []
-        for token_id, command in zip(ids, commands, strict=True):
-            created_at = created.get(token_id)
-            if created_at is None:
-                outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, "a token with this token_id exists")))
-                continue
+    @writes(TokenCreate, key=lambda command: command.token_id, one_statement=True)
+    async def create(self, tx: Transaction, writes: Sequence[Write[TokenCreate]]) -> Sequence[Outcome]:
+        rows = []
+        events = []
+        for write in writes:
+            command = write.command
+            token_id = command.token_id or uuid7()
+            rows.append(
+                {
+                    "token_id": token_id,
+                    "type": command.type,
+                    "weight": command.weight,
+                    "flags": command.flags,
+                    "x": command.coord_x,
+                    "y": command.coord_y,
+                    "z": command.coord_z,
+                    "metadata": json_text(command.metadata),
+                }
+            )
             event = TokenCreated(
                 token_id=token_id,
                 type=command.type,
                 weight=command.weight,
                 flags=command.flags,
                 version=1,
-                created_at=created_at,
-                updated_at=created_at,
+                created_at=tx.at,
+                updated_at=tx.at,
                 coordinates=Space(x=command.coord_x, y=command.coord_y, z=command.coord_z),
                 metadata=command.metadata,
             )
-            outcomes.append(Outcome(event, (event,)))
-        return outcomes
+            events.append(draft_of(event, write))
+        exists = ClientError(ErrorCode.CONFLICT, "a token with this token_id exists")
+        return [
+            Outcome.of_logged(result) if isinstance(result, LoggedEvent) else Outcome(exists)
+            for result in await store.insert_logged(tx, CREATE, rows, events)
+        ]
 
     @writes(TokenUpdate, key=lambda command: command.token_id)
-    async def update(self, conn: Connection, commands: Sequence[TokenUpdate]) -> Sequence[Outcome]:
+    async def update(self, tx: Transaction, writes: Sequence[Write[TokenUpdate]]) -> Sequence[Outcome]:
+        commands = [write.command for write in writes]
         names = {"coord_x": "x", "coord_y": "y", "coord_z": "z"}
         fields = ("token_id", "if_version", "type", "weight", "flags", "coord_x", "coord_y", "coord_z", "metadata")
         rows = [
@@ -134,7 +135,7 @@ class Tokens:
         for change in rows:
             if "metadata" in change:
                 change["metadata"] = json_text(change["metadata"])
-        cursor = await conn.execute(_UPDATE, [json_parameter(rows)])
+        cursor = await tx.conn.execute(_UPDATE, {"changes": json_parameter(rows), "at": tx.at})
         found = {row[0]: row[1:] for row in await cursor.fetchall()}
         outcomes = []
         for command in commands:
@@ -152,18 +153,18 @@ class Tokens:
         return outcomes
 
     @writes(TokenDelete, key=lambda command: command.token_id)
-    async def delete(self, conn: Connection, commands: Sequence[TokenDelete]) -> Sequence[Outcome]:
-        ids = [command.token_id for command in commands]
-        gone = {row[0] for row in await _rows(conn, _LOCK, [ids])}
+    async def delete(self, tx: Transaction, writes: Sequence[Write[TokenDelete]]) -> Sequence[Outcome]:
+        ids = [write.command.token_id for write in writes]
+        gone = {row[0] for row in await _rows(tx.conn, _LOCK, [ids])}
         cut: dict[UUID, list[GraphDisconnected]] = {token_id: [] for token_id in ids if token_id in gone}
         turn = {token_id: index for index, token_id in enumerate(cut)}
-        for connection_id, source_id, target_id, type_ in await _rows(conn, _DELETE_EDGES, {"ids": list(gone)}):
+        for connection_id, source_id, target_id, type_ in await _rows(tx.conn, _DELETE_EDGES, {"ids": list(gone)}):
             # An edge between two of the deleted goes with the first of them.
             owner = min((end for end in (source_id, target_id) if end in turn), key=turn.__getitem__)
             cut[owner].append(
                 GraphDisconnected(connection_id=connection_id, source_id=source_id, target_id=target_id, type=type_)
             )
-        await conn.execute(_DELETE, [list(gone)])
+        await tx.conn.execute(_DELETE, [list(gone)])
         outcomes = []
         for token_id in ids:
             if token_id in gone:

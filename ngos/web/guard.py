@@ -53,9 +53,10 @@ def check_not_foreign(headers: Headers, allowed: tuple[str, ...]) -> None:
 def check_loopback(headers: Headers, address: str | None) -> None:
     """For administrators: only from this machine, and not through a proxy, whose clients may be anybody. Raises 403.
 
-    The Host must be this machine too: a page may have its own name lead here (DNS rebinding), and is then its own origin.
+    The Host must be this machine too: a page's own name may be made to lead here (DNS rebinding).
     """
-    forwarded = any(name.lower().startswith("x-forwarded-") or name.lower() in _OF_PROXIES for name in headers.keys())  # noqa: SIM118
+    names = {name.lower() for name, _ in headers}
+    forwarded = names & _OF_PROXIES or any(name.startswith("x-forwarded-") for name in names)
     if forwarded or not _is_loopback(address) or not _is_this_machine(headers.get("Host", "")):
         raise Rejection(403, "only from this machine")
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.services.conftest import node, peer
+from tests.services.conftest import database_url, node, peer, reused_database_url
 
-__all__ = ["node", "peer"]
+__all__ = ["database_url", "node", "peer", "reused_database_url"]
 
 
 @pytest.fixture(autouse=True)

@@ -288,11 +288,10 @@ async def test_answer_of_the_commit_is_lost(node: Node) -> None:
 async def test_database_refuses_a_write(database_url: str) -> None:
     """A database that can be read but not written is `unavailable`, not a defect; later it works."""
     with psycopg.connect(database_url, autocommit=True) as admin:
-        read_only = f"alter database {admin.info.dbname} set default_transaction_read_only = "
-        admin.execute(read_only + "on")
+        admin.execute(f"alter database {admin.info.dbname} set default_transaction_read_only = on")
         async with open_node(database_url) as node:
             assert "unavailable" == (await node.peer()("token.create")).payload["code"]
             assert "token.list" == (await node.peer()("token.list")).type
-        admin.execute(read_only + "off")
+        admin.execute(f"alter database {admin.info.dbname} reset default_transaction_read_only")
         async with open_node(database_url) as node:
             assert "token.created" == (await node.peer()("token.create")).type

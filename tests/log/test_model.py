@@ -12,16 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngos.log.committer import Handler, Write
-from tests.services.nodes import Node, Peer, Said, open_node
+from tests.services.nodes import EMPTY, Node, Peer, Said, open_node
 
 LANES = 3
 SHARED = LANES
 """The tokens that all lanes write to; the others are each one lane's own."""
-
-EMPTY = """
-truncate tokens, edges, experiences, trajectories, events;
-update topics set seq = 0
-"""
 
 OWNER = st.integers(0, LANES - 1)
 PLACE = st.booleans().map(lambda shared: SHARED if shared else None)

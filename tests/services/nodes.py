@@ -32,6 +32,14 @@ from tests.servers import settings_for
 
 PATIENCE_S = 20.0
 
+EMPTY = """
+set synchronous_commit = off;
+delete from edges; delete from tokens; delete from experiences; delete from trajectories; delete from events;
+delete from topics where topic not in ('experience', 'graph', 'tokens');
+update topics set seq = 0
+"""
+"""Makes a database what it is after the migration."""
+
 
 @frozen
 class Said:

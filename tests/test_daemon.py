@@ -1,0 +1,241 @@
+"""The daemon from outside: what an operator can mend is one line, and every signal ends it in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import typed_settings as ts
+from attrs import define, field
+
+from ngos.client.errors import ConnectionLost
+from ngos.client.trio import connect
+from ngos.config import Settings
+from ngos.daemon import listen, serve
+from ngos.errors import SetupError
+from tests.web.wire import RawSocket, raw_socket, request
+
+LIMIT_S = 20.0
+"""Nothing here takes this long; a process that hangs fails the test by it."""
+
+
+@define
+class Daemon:
+    """A server in a process of its own; its standard error is collected."""
+
+    process: trio.Process
+    url: str
+    http: str
+    stderr: bytearray = field(factory=bytearray)
+
+    async def ends(self) -> int:
+        """Wait for the exit code."""
+        with trio.fail_after(LIMIT_S):
+            return await self.process.wait()
+
+    @property
+    def log(self) -> str:
+        return self.stderr.decode()
+
+
+@asynccontextmanager
+async def daemon(database_url: str, *flags: str) -> AsyncIterator[Daemon]:
+    """Start `ngos serve`, and wait until it has printed its address; kills what is left of it at the end."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NGOS_")}
+    environment["NGOS_DATABASE_URL"] = database_url
+    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", *flags]
+    async with trio.open_nursery() as nursery:
+        process = await trio.lowlevel.open_process(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        assert process.stdout is not None
+        try:
+            started = Daemon(process, "", "")
+            nursery.start_soon(_collect, process, started.stderr)
+            printed = bytearray()
+            with trio.fail_after(LIMIT_S):
+                while not printed.endswith(b"\n"):
+                    data = await process.stdout.receive_some()
+                    assert data, started.log
+                    printed += data
+            started.http = printed.decode().strip()
+            started.url = started.http.replace("http", "ws") + "/ws"
+            yield started
+        finally:
+            if process.returncode is None:
+                process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()  # noqa: ASYNC102 - killed
+        await process.stdout.aclose()
+
+
+async def _collect(process: trio.Process, into: bytearray) -> None:
+    assert process.stderr is not None
+    async for data in process.stderr:
+        into += data
+
+
+async def first_event(socket: RawSocket) -> tuple[str, dict[str, object]]:
+    message = await socket.message()
+    return message["type"], message["payload"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_gentle_end(database_url: str, number: signal.Signals) -> None:
+    """On a signal every client hears `system.draining` if it follows `system`, then 1012; exit code 0, no traceback."""
+    async with daemon(database_url, "--log-format", "json", "--status-interval-s", "60") as server:
+        async with (
+            raw_socket(server.http) as watcher,
+            raw_socket(server.http) as busy,
+            raw_socket(server.http) as idle,
+        ):
+            for client in (watcher, busy, idle):
+                await client.message()
+            await watcher.command("subscribe", {"topic": "system"})
+            await busy.command("subscribe", {"topic": "tokens"})
+            assert "subscribed" == (await watcher.message())["type"]
+            assert "subscribed" == (await busy.message())["type"]
+            server.process.send_signal(number)
+            type_, payload = await first_event(watcher)
+            assert "system.draining" == type_
+            after_ms = payload["reconnect_after_ms"]
+            assert isinstance(after_ms, int)
+            assert after_ms >= 0
+            for client in (watcher, busy, idle):
+                assert 1012 == await client.closed()
+                await client.frame(8, b"\x03\xf4")
+            assert 0 == await server.ends()
+    assert "Traceback" not in server.log
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert {"event", "level", "timestamp"} <= set.intersection(*(set(line) for line in lines))
+    assert {"info"} == {line["level"] for line in lines}
+    events = [line["event"] for line in lines]
+    assert ["server.ready", "server.draining", "server.stopped"] == [e for e in events if e.startswith("server.")]
+    assert 3 == events.count("connection.closed")
+
+
+async def test_every_watcher_hears_of_the_end(database_url: str) -> None:
+    """No order of tasks lets a connection be closed before it got `system.draining`."""
+    async with daemon(database_url) as server, trio.open_nursery() as nursery:
+        missed: list[str] = []
+        subscribed = trio.Semaphore(0)
+
+        async def watch() -> None:
+            async with connect(server.url) as client, client.subscribe("system") as events:
+                subscribed.release()
+                heard = []
+                with pytest.raises(ConnectionLost) as caught:
+                    async for event in events:
+                        heard.append(event.type)
+                assert 1012 == caught.value.code
+                if "system.draining" not in heard:
+                    missed.append("one")
+
+        for _ in range(50):
+            nursery.start_soon(watch)
+        for _ in range(50):
+            await subscribed.acquire()
+        server.process.terminate()
+        assert 0 == await server.ends()
+    assert [] == missed
+
+
+async def test_a_client_that_does_not_close_holds_nobody_up(database_url: str) -> None:
+    """The end comes within the drain time and a second, with clients that read nothing and close nothing."""
+    async with daemon(database_url, "--drain-s", "0.5", "--close-s", "0.5") as server:
+        async with raw_socket(server.http), raw_socket(server.http) as half:
+            await half.stream.send_all(b"\x81")
+            await request(server.http, "GET", "/livez")
+            server.process.terminate()
+            with trio.fail_after(2.0):
+                assert 0 == await server.process.wait()
+    assert "Traceback" not in server.log
+
+
+async def test_a_second_signal_ends_at_once(database_url: str) -> None:
+    """Who is in a hurry signals twice, and the drain time, which a silent client would use up, is over."""
+    async with daemon(database_url, "--drain-s", "60", "--close-s", "60") as server:
+        async with raw_socket(server.http) as socket:
+            await socket.message()
+            server.process.terminate()
+            assert 1012 == await socket.closed()  # and does not answer
+            server.process.terminate()
+            with trio.fail_after(3.0):
+                await server.process.wait()
+    assert "Traceback" not in server.log
+    assert "server.cut" in server.log
+
+
+async def test_a_restart_loses_nothing(database_url: str) -> None:
+    """What was answered before a gentle end is there after it, and seq goes on."""
+    async with daemon(database_url) as server:
+        async with connect(server.url) as client:
+            token = await client.create_token(type="kept")
+        server.process.terminate()
+        assert 0 == await server.ends()
+    async with daemon(database_url) as server, connect(server.url) as client:
+        assert token == await client.get_token(token.token_id)
+        async with client.subscribe("tokens") as events:
+            await client.create_token()
+            assert 2 == (await anext(aiter(events))).seq
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--database-url", "postgresql://127.0.0.1:1/none", "--database-connect-s", "1"), "database"),
+        (("--host", "no.such.host.invalid"), "can't listen on no.such.host.invalid"),
+        (("--host", "x" * 80 + ".invalid"), "can't listen on"),
+        (("--host", "192.0.2.1"), "can't listen on 192.0.2.1"),
+    ],
+)
+async def test_what_the_operator_can_mend(database_url: str, flags: tuple[str, ...], said: str) -> None:
+    """A setting that can't work ends the start with one line and exit code 1."""
+    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--database-url", database_url, *flags]
+    with trio.fail_after(LIMIT_S):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (1, b"") == (done.returncode, done.stdout)
+    assert done.stderr.startswith(b"ngos: ")
+    assert 1 == done.stderr.count(b"\n")
+    assert said in done.stderr.decode()
+
+
+def test_a_port_that_is_taken() -> None:
+    """A port that somebody else listens on is SetupError in one line that says what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match="--port") as caught:
+            listen(Settings(port=port))
+    assert "\n" not in str(caught.value)
+    assert str(port) in str(caught.value)
+
+
+async def test_no_database() -> None:
+    """A database that can't be reached is SetupError as it is, not in an exception group."""
+    settings = Settings(
+        port=0, database_url=ts.SecretStr("postgresql://who:secret@127.0.0.1:1/none"), database_connect_s=1.0
+    )
+    with pytest.raises(SetupError) as caught:
+        await serve(settings)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_listening_again_at_once() -> None:
+    """A restart gets its port back, though connections of the last run linger in the kernel."""
+    with listen(Settings(port=0)) as first:
+        port = first.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            first.setblocking(True)  # noqa: FBT003
+            accepted, _ = first.accept()
+            accepted.close()
+    with listen(Settings(port=port)) as second:
+        assert port == second.getsockname()[1]
