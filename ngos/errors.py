@@ -6,6 +6,7 @@
     │       └── DecodeError      the bytes are not a command
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
+    │   │   └── StorageContention   it rolled us back in favour of another; had no effect
     │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
 
@@ -25,6 +26,10 @@ class StorageError(NgosError):
 
 class StorageUnavailable(StorageError):
     """The database can't be reached or did not answer within the deadline. The effect is unknown."""
+
+
+class StorageContention(StorageUnavailable):
+    """The database rolled a transaction back in favour of another. It had no effect: try it again, at once."""
 
 
 class SchemaError(StorageError):

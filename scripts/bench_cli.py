@@ -105,15 +105,10 @@ def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
         console.print(f"[yellow]the machine is busy (load average {load_before:.1f}): expect noise[/]", highlight=False)
     try:
         about = trio.run(partial(_measure, plan, database_url, on_result))
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         sys.exit(130)
-    except BaseExceptionGroup as group:
-        failures, rest = group.split(BenchError)
-        if failures is None or rest is not None:
-            raise
-        raise click.ClickException("; ".join(map(str, _leaves(failures)))) from None
-    except BenchError as exc:
-        raise click.ClickException(str(exc)) from None
+    except* BenchError as group:
+        raise click.ClickException("; ".join(map(str, _leaves(group)))) from None
     console.print(table(plan, results, title))
     path = _write(name, plan, results, {"postgres": about, "load_average_before": load_before})
     console.print(f"[dim]{path.relative_to(HERE.parent)}[/]")

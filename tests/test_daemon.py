@@ -234,7 +234,7 @@ def test_listening_again_at_once() -> None:
     with listen(Settings(port=0)) as first:
         port = first.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
-            first.setblocking(True)  # noqa: FBT003
+            first.setblocking(True)
             accepted, _ = first.accept()
             accepted.close()
     with listen(Settings(port=port)) as second:

@@ -18,7 +18,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from ngos.errors import StorageUnavailable
+from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import store
 from ngos.log.plan import Group, plan
@@ -34,6 +34,8 @@ from ngos.protocol.values import Position
 C = TypeVar("C", bound=Command)
 
 KIB: Final = 1024
+TRIES: Final = 3
+"""How often a batch is tried that another node's transaction gets in the way of."""
 BATCH_WRITES: Final = 512
 BATCH_BYTES: Final = 1024 * KIB
 WAITING_BYTES: Final = 64 * 1024 * KIB
@@ -180,7 +182,7 @@ class Committer:
 
     async def _commit_or_split(self, batch: list[Write[Any]]) -> None:
         try:
-            answers, logged = await self._transact(batch)
+            answers, logged = await self._transact_again(batch)
         except StorageUnavailable:
             raise
         except Exception as exc:
@@ -198,6 +200,14 @@ class Committer:
         for write, answer in zip(batch, answers, strict=True):
             write.answer(answer)
         await self._relay.announce(logged)
+
+    async def _transact_again(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
+        for _ in range(TRIES - 1):
+            try:
+                return await self._transact(batch)
+            except StorageContention as exc:
+                _log.info("commit.again", writes=len(batch), reason=str(exc))
+        return await self._transact(batch)
 
     async def _transact(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
         """Apply, log and commit; returns the answers in the order of the batch, and the events in theirs."""

@@ -18,7 +18,7 @@ import psycopg
 import trio
 from psycopg.rows import TupleRow
 
-from ngos.errors import StorageUnavailable
+from ngos.errors import StorageContention, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 
 Configure = Callable[[TrioConnection[TupleRow]], Awaitable[None]]
@@ -101,6 +101,8 @@ class Pool:
                 finally:
                     await self._release(connection)  # noqa: ASYNC102 - shielded and bounded inside
             except psycopg.Error as error:
+                if (error.sqlstate or "").startswith("40"):
+                    raise StorageContention(_one_line(error)) from error
                 if is_unavailable(error):
                     raise StorageUnavailable(_one_line(error)) from error
                 raise

@@ -193,11 +193,11 @@ async def _posted(topic: str) -> Publish:
 
 
 def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, content_type="application/json")
-
-
-def _error(status: int, code: str, message: str, details: dict[str, Any] | None = None) -> Response:
-    response = _json({"code": code, "message": message, "details": details or {}}, status)
+    response = Response(orjson.dumps(value), status, content_type="application/json")
     if status in (429, 503):
         response.headers["Retry-After"] = RETRY_AFTER_S
     return response
+
+
+def _error(status: int, code: str, message: str, details: dict[str, Any] | None = None) -> Response:
+    return _json({"code": code, "message": message, "details": details or {}}, status)

@@ -34,14 +34,15 @@ class Probe:
     number: int = 0
 
 
-async def apply(conn: store.Connection, probes: Sequence[Probe]) -> Sequence[Outcome]:
-    await store.ensure_topics(conn, [TOPIC])
+async def apply(tx: store.Transaction, writes: Sequence[Write[Any]]) -> Sequence[Outcome]:
+    probes: list[Probe] = [write.command for write in writes]
+    await store.ensure_topics(tx.conn, [TOPIC])
     outcomes = []
     for probe in probes:
         if probe.what == "defect":
             raise RuntimeError(SECRET)
         if probe.what == "sql":
-            await conn.execute("select 1 / 0")
+            await tx.conn.execute("select 1 / 0")
         if probe.what == "away":
             raise StorageUnavailable(SECRET)
         if probe.what == "refused":

@@ -152,8 +152,8 @@ async def run(database_url: str, steps: list[tuple[Any, ...]]) -> None:
 async def poison(lane: Peer) -> None:
     """Send a write that fails in the database with everything that shares its transaction."""
 
-    async def fail(conn: Any, commands: Any) -> Any:
-        await conn.execute("insert into edges (connection_id) values (null)")
+    async def fail(tx: Any, _writes: Any) -> Any:
+        await tx.conn.execute("insert into edges (connection_id) values (null)")
 
     handler: Any = Handler("poison", fail, lambda _command: None)
     await lane.node.committer.submit(Write(handler, None, lane, lane.name, 10, lane._answer))  # type: ignore[arg-type]

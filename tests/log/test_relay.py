@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
-from ngos.log.store import Draft, LoggedEvent
+from ngos.log.store import Draft, LoggedEvent, Transaction
 from ngos.protocol.values import Position
 from tests.services.nodes import Node, Peer, open_node
 
@@ -21,7 +22,10 @@ EPOCH = "0123abcd"
 async def append(node: Node, topic: str, *numbers: int) -> None:
     """Commit events that the relay is not told of."""
     async with node.pool.connection() as conn, conn.transaction():
-        await store.append(conn, [Draft(topic, "silent", str(number).encode(), None) for number in numbers])
+        await store.append(
+            Transaction(conn, datetime.now(UTC)),
+            [Draft(topic, "silent", str(number).encode(), None) for number in numbers],
+        )
 
 
 def event(seq: int, topic: str = "tokens") -> LoggedEvent:

@@ -177,7 +177,7 @@ async def open_node(
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
-            nursery.start_soon(relay.run)
-            nursery.start_soon(committer.run)
+            await nursery.start(relay.run)
+            await nursery.start(committer.run)
             yield Node(pool, hub, relay, committer, registry)
             nursery.cancel_scope.cancel()

@@ -61,6 +61,7 @@ def an_id(n: int) -> UUID:
     return UUID(int=n)
 
 
+AT = datetime(2026, 1, 1, 5, tzinfo=UTC)
 IDS = [an_id(n * 101) for n in range(1, 101)]
 CURSOR = encode_cursor(datetime(2026, 1, 1, 4, tzinfo=UTC), an_id(14400))
 _EDGE = {"type": "new", "weight": 1.0, "bidirectional": False, "metadata": "{}"}
@@ -72,23 +73,31 @@ def rows(values: list[dict[str, Any]]) -> str:
     return orjson.dumps(values).decode()
 
 
+def inserted(topic: str, values: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parameters of a statement of `store.insert_and_append`."""
+    numbered = [value | {"ordinal": n, "sender_id": "me", "payload": "{}"} for n, value in enumerate(values)]
+    return {"rows": rows(numbered), "topic": topic, "type": "t", "at": AT}
+
+
 QUERIES: dict[str, tuple[str, Any]] = {
-    "create": (tokens._CREATE, [rows([{"token_id": an_id(40000 + n), **_TOKEN} for n in range(100)])]),
-    "update": (tokens._UPDATE, [rows([{"token_id": id_, "weight": 2.0, "if_version": 1} for id_ in IDS])]),
+    "create": (tokens.CREATE, inserted("tokens", [{"token_id": an_id(40000 + n), **_TOKEN} for n in range(100)])),
+    "update": (
+        tokens._UPDATE,
+        {"changes": rows([{"token_id": id_, "weight": 2.0, "if_version": 1} for id_ in IDS]), "at": AT},
+    ),
     "lock": (tokens._LOCK, [IDS]),
     "delete edges": (tokens._DELETE_EDGES, {"ids": IDS}),
     "delete tokens": (tokens._DELETE, [IDS]),
     "get": (tokens._GET, [IDS[0]]),
     "connect": (
-        graph._CONNECT,
-        [
-            rows(
-                [
-                    {"connection_id": an_id(90000 + n), "source_id": s, "target_id": t, **_EDGE}
-                    for n, (s, t) in enumerate(pairwise(IDS))
-                ]
-            )
-        ],
+        graph.CONNECT,
+        inserted(
+            "graph",
+            [
+                {"connection_id": an_id(90000 + n), "source_id": s, "target_id": t, **_EDGE}
+                for n, (s, t) in enumerate(pairwise(IDS))
+            ],
+        ),
     ),
     "find": (graph._FIND, [IDS, IDS, IDS[::-1]]),
     "disconnect": (graph._DISCONNECT, [IDS]),
@@ -98,7 +107,12 @@ QUERIES: dict[str, tuple[str, Any]] = {
     "exists": (paths.EXISTS, [IDS[0]]),
     "record": (
         experience._RECORD,
-        [rows([{"event_id": an_id(90000 + n), "trajectory_id": f"trajectory {n}", **_STEP} for n in range(100)])],
+        {
+            "rows": rows(
+                [{"event_id": an_id(90000 + n), "trajectory_id": f"trajectory {n}", **_STEP} for n in range(100)]
+            ),
+            "at": AT,
+        },
     ),
     "read": (store._READ, ["tokens", 5000, 6000, 100]),
     "append": (
@@ -106,6 +120,7 @@ QUERIES: dict[str, tuple[str, Any]] = {
         {
             "drafts": rows([{"topic": "tokens", "ordinal": n, "type": "t", "payload": "{}"} for n in range(1, 101)]),
             "topics": ["tokens"],
+            "at": AT,
         },
     ),
 }

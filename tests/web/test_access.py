@@ -48,8 +48,10 @@ async def test_names_of_this_machine(server: Running, host: str) -> None:
 
 @pytest.mark.parametrize(
     ("address", "local"),
-    [("127.0.0.1", True), ("::1", True), ("127.8.8.8", True), ("10.0.0.1", False), ("", False), (None, False)]
-    + [("localhost", False), ("::ffff:127.0.0.1", True), ("::ffff:10.0.0.1", False), ("unix", False)],
+    [
+        *(("127.0.0.1", True), ("::1", True), ("127.8.8.8", True), ("::ffff:127.0.0.1", True)),
+        *(("10.0.0.1", False), ("::ffff:10.0.0.1", False), ("localhost", False), ("", False), (None, False)),
+    ],
 )
 def test_loopback(address: str | None, local: bool) -> None:
     """Only an address of the loopback is this machine, mapped into IPv6 or not."""
@@ -116,8 +118,10 @@ async def test_client_ids(server: Running) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["client_id=", "client_id=a%20b", "client_id=" + "x" * 129, "client_id=%C3%A9", "client_id=%FF", "client_id=a%00"]
-    + ["client_id=a&client_id=b", "client_id=a&client_id=a", "client_id=a%0A"],
+    [
+        *("client_id=", "client_id=a%20b", "client_id=" + "x" * 129, "client_id=%C3%A9", "client_id=%FF"),
+        *("client_id=a%00", "client_id=a%0A", "client_id=a&client_id=b", "client_id=a&client_id=a"),
+    ],
 )
 async def test_bad_client_ids(server: Running, query: str) -> None:
     """A client_id that is not one, or that is given twice, is 400 before the upgrade, and says why."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.web.test_hostile import target
 from tests.servers import Running
 from tests.web.wire import ANSWER_S, TEXT, frame, origin_of, request, upgrade
-
-__all__ = ["target"]  # a fixture
 
 PING = frame(TEXT, b'{"type":"ping"}')
 REFUSED = {

@@ -32,8 +32,8 @@ create table tokens (
     -- json, not jsonb: nothing is searched inside, and \u0000 is legal there.
     metadata json not null,
     version bigint not null default 1,
-    created_at timestamptz not null,
-    updated_at timestamptz not null
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now()
 );
 
 create index tokens_newest on tokens (created_at desc, token_id desc);
@@ -47,7 +47,7 @@ create table edges (
     weight double precision not null,
     bidirectional boolean not null,
     metadata json not null,
-    created_at timestamptz not null,
+    created_at timestamptz not null default now(),
     constraint edges_once unique (source_id, target_id, type),
     constraint edges_no_loop check (source_id <> target_id)
 );
@@ -73,7 +73,7 @@ create table experiences (
     trajectory_id text,
     sequence_number bigint,
     metadata json not null,
-    created_at timestamptz not null
+    created_at timestamptz not null default now()
 );
 
 create index experiences_newest on experiences (created_at desc, event_id desc);
