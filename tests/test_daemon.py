@@ -91,7 +91,7 @@ async def first_event(socket: RawSocket) -> tuple[str, dict[str, object]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_gentle_end(database_url: str, number: signal.Signals) -> None:
     """On a signal every client hears `system.draining` if it follows `system`, then 1012; exit code 0, no traceback."""
-    async with daemon(database_url, "--log-format", "json", "--status-interval-s", "60") as server:
+    async with daemon(database_url, "--log-format", "json", "--status-interval-s", "60") as server:  # noqa: SIM117
         async with (
             raw_socket(server.http) as watcher,
             raw_socket(server.http) as busy,
@@ -131,10 +131,10 @@ async def test_every_watcher_hears_of_the_end(database_url: str) -> None:
         async def watch() -> None:
             async with connect(server.url) as client, client.subscribe("system") as events:
                 subscribed.release()
-                heard = []
+                heard: list[str] = []
                 with pytest.raises(ConnectionLost) as caught:
-                    async for event in events:
-                        heard.append(event.type)
+                    while True:
+                        heard.append((await anext(events)).type)
                 assert 1012 == caught.value.code
                 if "system.draining" not in heard:
                     missed.append("one")
@@ -150,7 +150,7 @@ async def test_every_watcher_hears_of_the_end(database_url: str) -> None:
 
 async def test_a_client_that_does_not_close_holds_nobody_up(database_url: str) -> None:
     """The end comes within the drain time and a second, with clients that read nothing and close nothing."""
-    async with daemon(database_url, "--drain-s", "0.5", "--close-s", "0.5") as server:
+    async with daemon(database_url, "--drain-s", "0.5", "--close-s", "0.5") as server:  # noqa: SIM117
         async with raw_socket(server.http), raw_socket(server.http) as half:
             await half.stream.send_all(b"\x81")
             await request(server.http, "GET", "/livez")
@@ -162,7 +162,7 @@ async def test_a_client_that_does_not_close_holds_nobody_up(database_url: str) -
 
 async def test_a_second_signal_ends_at_once(database_url: str) -> None:
     """Who is in a hurry signals twice, and the drain time, which a silent client would use up, is over."""
-    async with daemon(database_url, "--drain-s", "60", "--close-s", "60") as server:
+    async with daemon(database_url, "--drain-s", "60", "--close-s", "60") as server:  # noqa: SIM117
         async with raw_socket(server.http) as socket:
             await socket.message()
             server.process.terminate()

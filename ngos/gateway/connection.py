@@ -66,6 +66,7 @@ class Connection:
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
+    _over: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self.mailbox = Mailbox(self._settings.mailbox_bytes)
@@ -89,6 +90,7 @@ class Connection:
                         await self.mailbox.empty()
                 nursery.cancel_scope.cancel()
         finally:
+            self._over = True
             self.verdict = self.verdict or CloseCode.NORMAL
             with trio.move_on_after(self._settings.close_s, shield=True):
                 await self._transport.close(self.verdict)
@@ -188,6 +190,8 @@ class Connection:
         self.send(reply, command_id)
 
     def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
+        if self._over:  # the committer answers whoever asked; after a Close nothing may be sent (RFC 6455, 5.5.1)
+            return
         message_id = f"{_PREFIX}-{next(_numbers):x}"
         message = codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
         parcel = Parcel((message,), len(message))

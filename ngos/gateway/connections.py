@@ -93,9 +93,11 @@ class Connections:
     async def drain(self) -> None:
         """End gently: tell everybody, then close with 1012; returns when all have gone. Callers own the deadline."""
         self.draining = True
-        await self._publish(SystemDraining(reconnect_after_ms=1000))
-        await trio.lowlevel.checkpoint()  # the topic's task hands it on
+        # Not by way of the hub: each must have it before its own end.
+        parcel = Parcel.of([self._hub.encode(self._event(SystemDraining(reconnect_after_ms=1000)))])
         for connection in tuple(self.open.values()):
+            if SYSTEM_TOPIC in connection.subscriptions:
+                connection.offer_events(parcel)
             connection.end(CloseCode.RESTARTING)
         if self.open:
             self._all_gone = trio.Event()
@@ -108,22 +110,21 @@ class Connections:
             await trio.sleep(self._settings.status_interval_s)
             events, at = self._hub.events, trio.current_time()
             counts = self._hub.counts()
-            await self._publish(
-                SystemStatus(
-                    connections=len(self.open),
-                    subscriptions=sum(counts.values()),
-                    topics=len(counts),
-                    events_per_s=round((events - events_before) / (at - at_before), 3),
-                    uptime_s=round(self.uptime_s(), 3),
-                )
+            status = SystemStatus(
+                connections=len(self.open),
+                subscriptions=sum(counts.values()),
+                topics=len(counts),
+                events_per_s=round((events - events_before) / (at - at_before), 3),
+                uptime_s=round(self.uptime_s(), 3),
             )
+            await self._hub.publish(self._event(status))
             events_before, at_before = events, at
 
     def uptime_s(self) -> float:
         return time.monotonic() - self._started
 
-    async def _publish(self, event: Event) -> None:
-        await self._hub.publish(LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms()))
+    def _event(self, event: Event) -> LoggedEvent:
+        return LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms())
 
     def _greeting(self, connection: Connection) -> ConnectionEstablished:
         settings = self._settings

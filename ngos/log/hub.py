@@ -184,7 +184,7 @@ class Hub:
                     messages: list[bytes] = []
                     size_bytes = 0
                     while len(messages) < len(events) and size_bytes < ROUND_BYTES:
-                        messages.append(self._encode(events[len(messages)]))
+                        messages.append(self.encode(events[len(messages)]))
                         size_bytes += len(messages[-1])
                     await self._fan_out(topic, events[: len(messages)], messages)
                     del events[: len(messages)]
@@ -209,7 +209,8 @@ class Hub:
                 subscriber.offer_events(parcel)
                 self.deliveries += len(messages)
 
-    def _encode(self, event: LoggedEvent) -> bytes:
+    def encode(self, event: LoggedEvent) -> bytes:
+        """The event's message: of a durable topic always the same bytes, on every node and in every replay."""
         if event.seq is None:
             self._ephemeral_count += 1
             event_id = f"{self._ephemeral_prefix}-e{self._ephemeral_count:x}"

@@ -26,8 +26,9 @@ PAGE_JSON_BYTES: Final = 1024 * 1024
 # The trajectories' rows are locked in name order, and stay locked until the commit: numbers without gaps.
 _RECORD: Final = """
 with new as (
-    select * from json_to_recordset(%(rows)s::json) as new(event_id uuid, event_type text, token_id uuid, state_before text,
-        state_after text, action text, reward float8, priority float8, trajectory_id text, step int8, metadata text)
+    select * from json_to_recordset(%(rows)s::json) as new(event_id uuid, event_type text, token_id uuid,
+        state_before text, state_after text, action text, reward float8, priority float8, trajectory_id text,
+        step int8, metadata text)
 ), counted as (
     insert into trajectories as known (trajectory_id, sequence_number)
     select trajectory_id, max(step) from new where trajectory_id is not null group by trajectory_id

@@ -52,6 +52,8 @@ CONNECT: Final = store.insert_and_append(
     """,
 )
 
+_FIRST: Final = "select connection_id from edges where (source_id, target_id, type) = (%s, %s, %s)"
+
 # Not one condition with `or`: for that there is no index.
 _FIND: Final = """
 select connection_id, source_id, target_id, type from edges
@@ -110,12 +112,15 @@ class Graph:
             missing, first = result
             if missing is not None:
                 outcomes.append(Outcome(TokenNotFound(token_id=missing)))
-            elif first is None:
-                # Made by another node since the statement above began, which can't see it: a new statement can.
-                outcomes.extend(await self.connect(tx, [write]))
-            else:
-                message = "these tokens are connected by an edge of this type"
-                outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, connection_id=first)))
+                continue
+            if first is None:
+                # Made by another node since the statement above began, which can't see it: a new statement can. It
+                # only reads: the one above may be committed.
+                ends = [write.command.source_id, write.command.target_id, write.command.type]
+                row = await (await tx.conn.execute(_FIRST, ends)).fetchone()
+                first = row[0] if row is not None else None  # or gone again
+            message = "these tokens are connected by an edge of this type"
+            outcomes.append(Outcome(ClientError(ErrorCode.CONFLICT, message, connection_id=first)))
         return outcomes
 
     @writes(GraphDisconnect)

@@ -49,8 +49,8 @@ CREATE: Final = store.insert_and_append(
 
 _UPDATE: Final = f"""
 with change as (
-    select * from json_to_recordset(%(changes)s::json) as change(token_id uuid, if_version int8, type text, weight float8,
-        flags int8, x float8[], y float8[], z float8[], metadata text)
+    select * from json_to_recordset(%(changes)s::json) as change(token_id uuid, if_version int8, type text,
+        weight float8, flags int8, x float8[], y float8[], z float8[], metadata text)
 ), present as (
     select token_id, version as version_before from tokens join change using (token_id)
     order by token_id for update of tokens

@@ -55,7 +55,7 @@ LEAST: Final[dict[str, dict[str, Any]]] = {
     "experience.list": {},
 }
 """The shortest payload of each command."""
-NOT_TEXT: Final = (5, 1.5, True, [], {}, ["a"])
+NOT_TEXT: Final[tuple[Any, ...]] = (5, 1.5, True, [], {}, ["a"])
 WRONG: Final[dict[type[Rule], tuple[Any, ...]]] = {
     Text: (*NOT_TEXT, "", "a\0b", "x" * 16385),
     Name: (*NOT_TEXT, "", "a b", "é", "a\n", "x" * 129, "*"),

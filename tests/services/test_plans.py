@@ -99,6 +99,7 @@ QUERIES: dict[str, tuple[str, Any]] = {
             ],
         ),
     ),
+    "first": (graph._FIRST, [IDS[0], IDS[1], "e1"]),
     "find": (graph._FIND, [IDS, IDS, IDS[::-1]]),
     "disconnect": (graph._DISCONNECT, [IDS]),
     "degree": (graph._DEGREE, {"token_id": IDS[0]}),

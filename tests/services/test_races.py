@@ -151,6 +151,11 @@ async def test_same_ids_in_other_order(database_url: str) -> None:
         assert ["token.created"] * 200 + ["token.deleted"] * 200 == sorted(effects)
         codes = {said.payload["code"] for peer in peers for said in peer.replies if said.type == "error"}
         assert codes <= {"conflict"}
+        log = await one.log("tokens")
+        assert list(range(1, len(log) + 1)) == [event.seq for event in log]
+        answered = [said.type for peer in peers for said in peer.replies]
+        for type_ in ("token.created", "token.updated", "token.deleted"):
+            assert answered.count(type_) == [event.type for event in log].count(type_)
 
 
 async def test_victim_of_a_deadlock_is_tried_again(filled: Peer) -> None:

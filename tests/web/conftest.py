@@ -1,15 +1,18 @@
-"""A server to be attacked."""
+"""A server to be attacked, and one to be shared by tests that leave nothing behind."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from ngos.client.trio import connect
-from tests.servers import Running
+from tests.databases import TestServer
+from tests.servers import Running, running_server
 from tests.web.wire import request
 
 
@@ -26,7 +29,7 @@ def all_tasks() -> int:
 
 async def settled(server: Running, tasks: int) -> None:
     """Wait until no connection, no subscription and no task is left of what a test did; else it runs into its limit."""
-    while server.app.connections.open or all_tasks() > tasks:
+    while server.app.connections.open or all_tasks() > tasks:  # noqa: ASYNC110 - nobody could set an Event
         await trio.sleep(0.01)
     stats = (await request(server.http, "GET", "/ws/stats")).json
     assert {"active_connections": 0, "topics": {}, "total_subscriptions": 0} == stats
@@ -44,3 +47,24 @@ async def target(server: Running) -> AsyncIterator[Running]:
         async with connect(server.url) as client:
             await client.ping()
     assert [] == [line for line in logs if line["log_level"] in ("error", "critical") or "exc_info" in line]
+
+
+@pytest.fixture(scope="module")
+def shared(postgres_server: TestServer) -> Iterator[Running]:
+    """A server for a whole module, in a thread of its own: only its addresses may be used."""
+    conninfo = postgres_server.create_database()
+    started: queue.SimpleQueue[tuple[Running, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.SimpleQueue()
+
+    async def serve() -> None:
+        with trio.CancelScope() as scope:
+            async with running_server(conninfo) as running:
+                started.put((running, trio.lowlevel.current_trio_token(), scope))
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=(serve,), name="shared-server")
+    thread.start()
+    running, token, scope = started.get(timeout=30)
+    yield running
+    token.run_sync_soon(scope.cancel)
+    thread.join(10)
+    postgres_server.drop_database(conninfo)

@@ -23,27 +23,27 @@ ADMIN = [("GET", "/ws/connections"), ("POST", "/ws/broadcast")]
     "header",
     ["X-Forwarded-For", "x-forwarded-for", "Forwarded", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Proto", "Via"],
 )
-async def test_behind_a_proxy_nobody_is_an_administrator(server: Running, method: str, path: str, header: str) -> None:
+async def test_behind_a_proxy_nobody_is_an_administrator(shared: Running, method: str, path: str, header: str) -> None:
     """A proxy on this machine must not make the whole world an administrator, whatever its header claims."""
     body = EVENT if method == "POST" else None
     for value in ("10.0.0.1", "127.0.0.1", ""):
-        assert_error(await request(server.http, method, path, body=body, headers={header: value}), 403)
+        assert_error(await request(shared.http, method, path, body=body, headers={header: value}), 403)
 
 
 @pytest.mark.parametrize(("method", "path"), ADMIN)
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "localhost.evil.example", "", "[", "a b"])
-async def test_another_name_for_this_machine(server: Running, method: str, path: str, host: str) -> None:
+async def test_another_name_for_this_machine(shared: Running, method: str, path: str, host: str) -> None:
     """A page whose own name was made to lead here (DNS rebinding) is refused, though its Origin is its Host."""
-    name = host.format(port=server.http.rsplit(":", 1)[1])
+    name = host.format(port=shared.http.rsplit(":", 1)[1])
     body = EVENT if method == "POST" else None
-    answer = await request(server.http, method, path, body=body, headers={"Host": name, "Origin": f"http://{name}"})
+    answer = await request(shared.http, method, path, body=body, headers={"Host": name, "Origin": f"http://{name}"})
     assert answer.status in (400, 403)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "[::1]:8000", "127.9.9.9"])
-async def test_names_of_this_machine(server: Running, host: str) -> None:
+async def test_names_of_this_machine(shared: Running, host: str) -> None:
     """An administrator may call this machine by any name that only this machine has."""
-    assert 200 == (await request(server.http, "GET", "/ws/connections", headers={"Host": host})).status
+    assert 200 == (await request(shared.http, "GET", "/ws/connections", headers={"Host": host})).status
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_loopback(address: str | None, local: bool) -> None:
 
 @pytest.mark.parametrize("route", ["/ws/broadcast", "/ws/publish/mine"])
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "", "http://[", "http://127.0.0.1:1", "file://"])
-async def test_a_foreign_page_must_not_post(server: Running, route: str, origin: str) -> None:
+async def test_a_foreign_page_must_not_post(shared: Running, route: str, origin: str) -> None:
     """A page of another site can't post in its visitor's name, however odd its origin is."""
-    answer = await request(server.http, "POST", route, body=EVENT, headers={"Origin": origin})
+    answer = await request(shared.http, "POST", route, body=EVENT, headers={"Origin": origin})
     assert_error(answer, 403)
     assert "access-control-allow-origin" not in answer.headers
 
@@ -82,9 +82,9 @@ async def test_pages_that_may_post(database_url: str, route: str) -> None:
         assert_error(await request(server.http, "POST", route, body=EVENT, headers=headers), 403)
 
 
-async def test_the_greeting(server: Running) -> None:
+async def test_the_greeting(shared: Running) -> None:
     """connection.established is the first message, and has exactly the fields of section 1."""
-    async with raw_socket(server.http, "/ws?client_id=my_client") as socket:
+    async with raw_socket(shared.http, "/ws?client_id=my_client") as socket:
         greeting = await socket.message()
         await socket.command("ping", id="p")
         assert ("pong", "p") == ((pong := await socket.message())["type"], pong["reply_to"])
@@ -101,16 +101,16 @@ async def test_the_greeting(server: Running) -> None:
     } == payload
 
 
-async def test_client_ids(server: Running) -> None:
+async def test_client_ids(shared: Running) -> None:
     """A client keeps the name it chose, gets one if it chose none, and shares it with whoever chose the same."""
     for name in ("a", "A.z_0:-9", "x" * 128):
-        async with connect(server.url, client_id=name) as client:
+        async with connect(shared.url, client_id=name) as client:
             assert name == client.client_id
-    async with connect(server.url) as client, connect(server.url) as other:
+    async with connect(shared.url) as client, connect(shared.url) as other:
         assert len("client_") + 16 == len(client.client_id)
         assert 16 == len(bytes.fromhex(client.client_id.removeprefix("client_"))) * 2
         assert client.client_id != other.client_id
-    async with connect(server.url, client_id="twin") as one, connect(server.url, client_id="twin") as two:
+    async with connect(shared.url, client_id="twin") as one, connect(shared.url, client_id="twin") as two:
         assert one.connection_id != two.connection_id
         await one.ping()
         await two.ping()
@@ -123,15 +123,15 @@ async def test_client_ids(server: Running) -> None:
         *("client_id=a%00", "client_id=a%0A", "client_id=a&client_id=b", "client_id=a&client_id=a"),
     ],
 )
-async def test_bad_client_ids(server: Running, query: str) -> None:
+async def test_bad_client_ids(shared: Running, query: str) -> None:
     """A client_id that is not one, or that is given twice, is 400 before the upgrade, and says why."""
-    error = assert_error(await knock(server.http, f"/ws?{query}"), 400)
+    error = assert_error(await knock(shared.http, f"/ws?{query}"), 400)
     assert "client_id" in error["message"]
 
 
-async def test_other_query_parameters_are_ignored(server: Running) -> None:
+async def test_other_query_parameters_are_ignored(shared: Running) -> None:
     """What /ws does not know in its query does no harm."""
-    async with raw_socket(server.http, "/ws?token=x&client_id=a&client=b") as socket:
+    async with raw_socket(shared.http, "/ws?token=x&client_id=a&client=b") as socket:
         assert "a" == (await socket.message())["payload"]["client_id"]
 
 
@@ -145,35 +145,35 @@ async def test_origins(database_url: str) -> None:
                 assert "connection.established" == (await socket.message())["type"]
 
 
-async def test_any_origin_where_none_is_listed(server: Running) -> None:
+async def test_any_origin_where_none_is_listed(shared: Running) -> None:
     """Without a list, pages of any origin may connect."""
     for origin in ("https://any.example", "null", "http://["):
-        async with raw_socket(server.http, headers={"Origin": origin}) as socket:
+        async with raw_socket(shared.http, headers={"Origin": origin}) as socket:
             await socket.message()
 
 
 @pytest.mark.parametrize("path", ["/", "/ws/", "/wss", "/ws/stats", "/nothing"])
-async def test_a_websocket_elsewhere(server: Running, path: str) -> None:
+async def test_a_websocket_elsewhere(shared: Running, path: str) -> None:
     """A WebSocket on another path is 404."""
-    assert 404 == (await knock(server.http, path)).status
+    assert 404 == (await knock(shared.http, path)).status
 
 
-async def test_http_where_a_websocket_is(server: Running) -> None:
+async def test_http_where_a_websocket_is(shared: Running) -> None:
     """Plain HTTP on /ws is told that it has to upgrade (RFC 9110 section 15.5.22)."""
-    answer = await request(server.http, "GET", "/ws")
+    answer = await request(shared.http, "GET", "/ws")
     assert_error(answer, 426)
     assert "websocket" == answer.headers["upgrade"]
 
 
-async def test_websocket_versions(server: Running) -> None:
+async def test_websocket_versions(shared: Running) -> None:
     """Another version of WebSocket is 426, and is told which one is spoken (RFC 6455 section 4.4)."""
-    answer = await knock(server.http, headers={"Sec-WebSocket-Version": "8"})
+    answer = await knock(shared.http, headers={"Sec-WebSocket-Version": "8"})
     assert (426, "13") == (answer.status, answer.headers.get("sec-websocket-version"))
 
 
-async def test_a_malformed_upgrade(server: Running) -> None:
+async def test_a_malformed_upgrade(shared: Running) -> None:
     """An upgrade without a key is 400."""
-    assert 400 == (await knock(server.http, headers={"Sec-WebSocket-Key": ""})).status
+    assert 400 == (await knock(shared.http, headers={"Sec-WebSocket-Key": ""})).status
 
 
 async def test_no_upgrade_while_draining(server: Running, nursery: trio.Nursery) -> None:

@@ -91,10 +91,10 @@ async def test_publish_to_a_durable_topic(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("topic", ["tokens", "graph", "experience", "system"])
-async def test_publish_to_own_topics(server: Running, topic: str) -> None:
+async def test_publish_to_own_topics(shared: Running, topic: str) -> None:
     """Nobody can forge an event of the server's own topics over HTTP."""
-    async with connect(server.url) as client, client.subscribe(topic):
-        assert_error(await request(server.http, "POST", f"/ws/publish/{topic}", body=EVENT), 403, "forbidden")
+    async with connect(shared.url) as client, client.subscribe(topic):
+        assert_error(await request(shared.http, "POST", f"/ws/publish/{topic}", body=EVENT), 403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -110,73 +110,73 @@ async def test_publish_to_own_topics(server: Running, topic: str) -> None:
     ],
 )
 @pytest.mark.parametrize("route", ["/ws/publish/mine", "/ws/broadcast"])
-async def test_bad_bodies(server: Running, route: str, body: dict[str, Any], path: str) -> None:
+async def test_bad_bodies(shared: Running, route: str, body: dict[str, Any], path: str) -> None:
     """A body that is not {type, payload} is 400, and names the field where it is in the body."""
-    error = assert_error(await request(server.http, "POST", route, body=body), 400, "invalid_payload")
+    error = assert_error(await request(shared.http, "POST", route, body=body), 400, "invalid_payload")
     assert [path] == [fault["path"] for fault in error["details"]["errors"]]
 
 
 @pytest.mark.parametrize("route", ["/ws/publish/mine", "/ws/broadcast"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"null", b'{"type":"e","payload":' + b"[" * 99])
-async def test_not_json(server: Running, route: str, content: bytes) -> None:
+async def test_not_json(shared: Running, route: str, content: bytes) -> None:
     """A body that is no JSON object is 400."""
-    answer = await request(server.http, "POST", route, content=content, headers={"Content-Type": "application/json"})
+    answer = await request(shared.http, "POST", route, content=content, headers={"Content-Type": "application/json"})
     assert_error(answer, 400, "invalid_json")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-async def test_content_type(server: Running, kind: str) -> None:
+async def test_content_type(shared: Running, kind: str) -> None:
     """What a foreign page can post without asking first is refused: only application/json is read."""
     for route in ("/ws/publish/mine", "/ws/broadcast"):
-        answer = await request(server.http, "POST", route, body=EVENT, headers={"Content-Type": kind})
+        answer = await request(shared.http, "POST", route, body=EVENT, headers={"Content-Type": kind})
         assert_error(answer, 415)
     charset = {"Content-Type": "application/json; charset=utf-8"}
-    assert 200 == (await request(server.http, "POST", "/ws/broadcast", body=EVENT, headers=charset)).status
+    assert 200 == (await request(shared.http, "POST", "/ws/broadcast", body=EVENT, headers=charset)).status
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_too_large(server: Running, chunked: bool) -> None:
+async def test_a_body_too_large(shared: Running, chunked: bool) -> None:
     """A body over `message_bytes` is 413, told by its length or not, and the server goes on."""
     content = b'{"type":"e","payload":{"a":"' + b"x" * 300_000 + b'"}}'
     for route in ("/ws/publish/mine", "/ws/broadcast"):
-        assert_error(await request(server.http, "POST", route, content=content, chunked=chunked), 413)
-    assert 200 == (await request(server.http, "GET", "/livez")).status
+        assert_error(await request(shared.http, "POST", route, content=content, chunked=chunked), 413)
+    assert 200 == (await request(shared.http, "GET", "/livez")).status
 
 
 @pytest.mark.parametrize("topic", ["a%20b", "%00", "x" * 129, "%C3%A9"])
-async def test_publish_to_no_topic(server: Running, topic: str) -> None:
+async def test_publish_to_no_topic(shared: Running, topic: str) -> None:
     """A name that no topic can have is 400."""
-    assert_error(await request(server.http, "POST", f"/ws/publish/{topic}", body=EVENT), 400, "invalid_payload")
+    assert_error(await request(shared.http, "POST", f"/ws/publish/{topic}", body=EVENT), 400, "invalid_payload")
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/ws/", "/ws/publish", "/ws/publish/", "/ws/publish/a/b", "/%00"])
-async def test_unknown_routes(server: Running, path: str) -> None:
+async def test_unknown_routes(shared: Running, path: str) -> None:
     """An unknown route is 404, in the shape that all errors have."""
-    assert_error(await request(server.http, "GET", path), 404)
+    assert_error(await request(shared.http, "GET", path), 404)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [("POST", "/ws/stats", "GET"), ("GET", "/ws/broadcast", "POST"), ("DELETE", "/ws/publish/mine", "POST")],
 )
-async def test_methods(server: Running, method: str, path: str, allowed: str) -> None:
+async def test_methods(shared: Running, method: str, path: str, allowed: str) -> None:
     """A wrong method is 405, and the header Allow says which would be right (RFC 9110 section 15.5.6)."""
-    answer = await request(server.http, method, path)
+    answer = await request(shared.http, method, path)
     assert_error(answer, 405)
     assert allowed in answer.headers["allow"].replace(",", " ").split()
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
-async def test_health(server: Running, path: str) -> None:
+async def test_health(shared: Running, path: str) -> None:
     """A server that can serve says so, to GET and to HEAD."""
-    answer = await request(server.http, "GET", path)
+    answer = await request(shared.http, "GET", path)
     assert (200, {"status"}) == (answer.status, answer.json.keys())
-    assert 200 == (await request(server.http, "HEAD", path)).status
+    assert 200 == (await request(shared.http, "HEAD", path)).status
 
 
-async def test_index(server: Running) -> None:
+async def test_index(shared: Running) -> None:
     """The root answers with something to read."""
-    answer = await request(server.http, "GET", "/")
+    answer = await request(shared.http, "GET", "/")
     assert 200 == answer.status
     assert answer.headers["content-type"].startswith("text/")
 
@@ -193,8 +193,8 @@ async def test_metrics(server: Running) -> None:
         assert 1.0 == float(lines[f"ngos_{name}"]), name
 
 
-async def test_asyncapi(server: Running) -> None:
+async def test_asyncapi(shared: Running) -> None:
     """/asyncapi.json is the protocol's document."""
-    answer = await request(server.http, "GET", "/asyncapi.json")
+    answer = await request(shared.http, "GET", "/asyncapi.json")
     assert "application/json" == answer.headers["content-type"]
     assert asyncapi.document()["operations"].keys() == answer.json["operations"].keys()
