@@ -254,6 +254,8 @@ async def _apply(
                 if event is reply:  # encoded once for both
                     reply = Encoded(draft.type, draft.payload)
             drafts.append(draft)
+            if len(drafts) % store.TURN == 0:
+                await trio.lowlevel.checkpoint()
         logged.extend(outcome.logged)
         answered.append((write, reply, answered_at))
     appended = await store.append(tx, drafts)

@@ -26,6 +26,8 @@ QUEUE_BATCHES: Final = 64
 """Committed batches that wait for the relay; past it the committer waits, and with it all who write."""
 PAGE_EVENTS: Final = 1000
 RETRY_S: Final = 0.25
+COMPARE_S: Final = 5.0
+"""Silence after which topics are compared with the log: a commit that was given up may take place much later."""
 
 _log = structlog.get_logger("ngos.relay")
 
@@ -44,8 +46,10 @@ class Relay:
         """Tell what was committed, before anybody is answered; `announce` follows with the same events."""
         for event in events:
             topic = self._hub.topic(event.topic)
-            if topic is not None:
+            if topic is not None and event.seq is not None:
                 topic.epoch, topic.head = event.epoch, event.seq
+                if topic.relayed is None:  # its first read is under way, and may know of more than was relayed
+                    topic.relayed = event.seq - 1
 
     async def announce(self, events: Sequence[LoggedEvent]) -> None:
         """Queue committed events for the hub. Without a checkpoint while there is room."""
@@ -64,8 +68,9 @@ class Relay:
         while True:
             if not self._queue:
                 self._arrived = trio.Event()
-                await self._arrived.wait()
-            events = self._queue.popleft()
+                with trio.move_on_after(COMPARE_S):
+                    await self._arrived.wait()
+            events = self._queue.popleft() if self._queue else None
             self._room.set()
             if events is None:
                 await self._compare_with_log()
@@ -110,15 +115,16 @@ class Relay:
             topic.relayed = page[-1].seq
 
     async def _compare_with_log(self) -> None:
-        for topic in self._hub.durable_topics():
-            while not topic.closed:
-                try:
-                    async with self._pool.connection() as conn:
-                        position = await store.read_position(conn, topic.name)
-                except StorageUnavailable:
-                    await trio.sleep(RETRY_S)
-                    continue
-                if topic.relayed is not None and topic.relayed < position.seq:
-                    topic.head = max(topic.head or 0, position.seq)
-                    await self._fill(topic, upto=position.seq)
-                break
+        topics = self._hub.durable_topics()
+        if not topics:
+            return
+        try:
+            async with self._pool.connection() as conn:
+                positions = await store.read_positions(conn, [topic.name for topic in topics])
+        except StorageUnavailable:
+            return  # as long as nothing is announced, the next silence is soon
+        for topic in topics:
+            seq = positions[topic.name].seq
+            if topic.relayed is not None and topic.relayed < seq:
+                topic.head = max(topic.head or 0, seq)
+                await self._fill(topic, upto=seq)

@@ -12,9 +12,13 @@ from typing import Any, Final
 
 import orjson
 import psycopg
+import trio
 from attrs import frozen
 
 from ngos.protocol.values import Position
+
+TURN: Final = 1000
+"""Events that are got ready before other tasks get a turn: a cascade may be long."""
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -80,6 +84,8 @@ async def append(tx: Transaction, drafts: Sequence[Draft]) -> list[LoggedEvent]:
     ordinals: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     for draft in drafts:
+        if len(rows) % TURN == TURN - 1:
+            await trio.lowlevel.checkpoint()
         ordinals[draft.topic] = ordinal = ordinals.get(draft.topic, 0) + 1
         rows.append(
             {
@@ -175,6 +181,13 @@ async def read(conn: Connection, topic: str, after: int, upto: int, limit: int) 
     ]
 
 
+async def read_positions(conn: Connection, topics: Sequence[str]) -> dict[str, Position]:
+    """The positions of durable topics that have a row, by name."""
+    query = "select topic, epoch, seq from topics where topic = any(%s::text[])"
+    rows = await (await conn.execute(query, [list(topics)])).fetchall()
+    return {topic: Position(topic=topic, epoch=epoch, seq=seq) for topic, epoch, seq in rows}
+
+
 async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
     """Give each durable topic a row, and with it an epoch. In name order, so that two nodes can't deadlock."""
     await conn.execute(
@@ -184,13 +197,11 @@ async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
 
 async def read_position(conn: Connection, topic: str) -> Position:
     """The position of a durable topic's last committed event; the topic gets a row if it had none."""
-    query = "select epoch, seq from topics where topic = %s"
-    row = await (await conn.execute(query, [topic])).fetchone()
-    if row is None:
+    positions = await read_positions(conn, [topic])
+    if not positions:
         await ensure_topics(conn, [topic])
-        row = await (await conn.execute(query, [topic])).fetchone()
-        assert row is not None
-    return Position(topic=topic, epoch=row[0], seq=row[1])
+        positions = await read_positions(conn, [topic])
+    return positions[topic]
 
 
 def json_parameter(rows: object) -> str:

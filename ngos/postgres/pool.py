@@ -43,6 +43,8 @@ KEEPALIVES: Final[dict[str, Any]] = {
 # well, save class 54: a value that exceeds the server's limits will exceed them the next time too.
 _TRANSIENT = ("08", "40", "53", "57", "58", "25006", "25P03", "25P04", "55P03")
 _LASTING = ("54",)
+# Serialization failure and deadlock. Not the rest of class 40: of 40003 the outcome is unknown.
+_CONTENTION = ("40001", "40P01")
 
 
 @attrs.frozen
@@ -101,7 +103,7 @@ class Pool:
                 finally:
                     await self._release(connection)  # noqa: ASYNC102 - shielded and bounded inside
             except psycopg.Error as error:
-                if (error.sqlstate or "").startswith("40"):
+                if error.sqlstate in _CONTENTION:
                     raise StorageContention(_one_line(error)) from error
                 if is_unavailable(error):
                     raise StorageUnavailable(_one_line(error)) from error

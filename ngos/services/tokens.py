@@ -7,6 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
+import trio
 from attrs import define
 
 from ngos.log import store
@@ -31,6 +32,8 @@ from ngos.services.handlers import reads, writes
 from ngos.services.identity import uuid7
 from ngos.services.pages import decode_cursor, encode_cursor
 
+CASCADE_EDGES: Final = 50_000
+"""Edges that a delete may cascade to. Each is an event: these take about two seconds, and 50 MB while it lasts."""
 PAGE_METADATA_BYTES: Final = 1024 * 1024
 """A page of whole tokens ends early where their metadata comes to more: `next` leads on."""
 
@@ -69,6 +72,12 @@ select present.token_id, version_before, changed.{_FULL} from present left join 
 
 # First of all, and by itself: who connects one of them now waits, and who just did is seen by _DELETE_EDGES.
 _LOCK: Final = "select token_id from tokens where token_id = any(%s::uuid[]) order by token_id for update"
+
+_COUNT_EDGES: Final = """
+select count(*) from (
+    select from edges where source_id = any(%(ids)s::uuid[]) or target_id = any(%(ids)s::uuid[]) limit %(limit)s
+) as edges
+"""
 
 _DELETE_EDGES: Final = """
 delete from edges where source_id = any(%(ids)s::uuid[]) or target_id = any(%(ids)s::uuid[])
@@ -158,7 +167,16 @@ class Tokens:
         gone = {row[0] for row in await _rows(tx.conn, _LOCK, [ids])}
         cut: dict[UUID, list[GraphDisconnected]] = {token_id: [] for token_id in ids if token_id in gone}
         turn = {token_id: index for index, token_id in enumerate(cut)}
-        for connection_id, source_id, target_id, type_ in await _rows(tx.conn, _DELETE_EDGES, {"ids": list(gone)}):
+        ((edges,),) = await _rows(tx.conn, _COUNT_EDGES, {"ids": list(gone), "limit": CASCADE_EDGES + 1})
+        if edges > CASCADE_EDGES:
+            if len(writes) > 1:
+                raise OverflowError("the deletes of a batch cascade to too many edges: one by one, they may not")
+            message = f"the token has more than {CASCADE_EDGES} edges: disconnect some first"
+            return [Outcome(ClientError(ErrorCode.CONFLICT, message))]
+        deleted = await _rows(tx.conn, _DELETE_EDGES, {"ids": list(gone)})
+        for count, (connection_id, source_id, target_id, type_) in enumerate(deleted, start=1):
+            if count % store.TURN == 0:
+                await trio.lowlevel.checkpoint()
             # An edge between two of the deleted goes with the first of them.
             owner = min((end for end in (source_id, target_id) if end in turn), key=turn.__getitem__)
             cut[owner].append(

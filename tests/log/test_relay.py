@@ -169,7 +169,6 @@ async def test_answered_is_before_the_position(node: Node, peer: Peer) -> None:
     await first.heard_events(30)
 
 
-@pytest.mark.xfail(strict=True, reason="hub.position() sets `relayed` past events that are announced, not yet relayed")
 async def test_second_subscriber_during_the_first_read() -> None:
     """Who subscribes at a position that an announced event told, while the first read is on, loses nothing after it."""
     gate = trio.Event()

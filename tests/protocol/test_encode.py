@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngos.protocol import codec
@@ -23,6 +23,7 @@ from tests.strategies import command_ids, json_values, payloads_of
 
 
 @pytest.mark.parametrize("cls", COMMANDS.values(), ids=COMMANDS)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_commands_round_trip(cls: type[Command], data: st.DataObject) -> None:
     """A command that a client encodes is the command that the server decodes, defaults left out or not."""
@@ -34,6 +35,7 @@ def test_commands_round_trip(cls: type[Command], data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("cls", MESSAGES.values(), ids=MESSAGES)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_messages_round_trip(cls: type[Message], data: st.DataObject) -> None:
     """A message that the server encodes is the message that a client reads."""

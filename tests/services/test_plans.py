@@ -86,6 +86,7 @@ QUERIES: dict[str, tuple[str, Any]] = {
         {"changes": rows([{"token_id": id_, "weight": 2.0, "if_version": 1} for id_ in IDS]), "at": AT},
     ),
     "lock": (tokens._LOCK, [IDS]),
+    "count edges": (tokens._COUNT_EDGES, {"ids": IDS, "limit": 50_001}),
     "delete edges": (tokens._DELETE_EDGES, {"ids": IDS}),
     "delete tokens": (tokens._DELETE, [IDS]),
     "get": (tokens._GET, [IDS[0]]),

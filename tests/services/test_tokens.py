@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngos.protocol.rules import LEVELS
+from ngos.services import tokens
 from tests.services.nodes import Node, Peer, Said, open_node
 
 ORIGIN = [0.0] * 8
@@ -246,3 +247,19 @@ async def test_values_survive(database_url: str) -> None:
             )
             assert math.copysign(1, weight) == math.copysign(1, got["weight"])
             assert got == said.payload == orjson.loads(event.payload)
+
+
+async def test_a_cascade_over_the_limit(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have one delete cascade without end; and to have it take its neighbours in the batch with it."""
+    monkeypatch.setattr(tokens, "CASCADE_EDGES", 3)
+    hub, *leaves = [(await peer("token.create")).payload["token_id"] for _ in range(6)]
+    for leaf in leaves:
+        await peer("graph.connect", source_id=hub, target_id=leaf)
+    before = len(peer.replies)
+    await peer.post("token.delete", token_id=leaves[0])
+    await peer.post("token.delete", token_id=hub)
+    await peer.post("token.delete", token_id=leaves[1])
+    await peer.answered(before + 3)
+    assert ["token.deleted", "error", "token.deleted"] == [said.type for said in peer.replies[before:]]
+    assert "conflict" == peer.replies[before + 1].payload["code"]
+    assert "token.deleted" == (await peer("token.delete", token_id=hub)).type
