@@ -104,22 +104,24 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
         from ngos.daemon import serve as run
     except ImportError as exc:
         raise _missing_server(exc, "serve") from exc
-    trio.run(partial(run, settings, on_ready=_say_ready))
+    trio.run(partial(run, settings, on_ready=partial(_say_ready, hints=settings.log_format == "console")))
 
 
-def _say_ready(address: str) -> None:
+def _say_ready(address: str, *, hints: bool) -> None:
     """The address, for programs, on stdout; what to try next, for people, on stderr."""
     print(address, flush=True)  # noqa: T201
+    if not hints:
+        return
     url = address.replace("http", "ws", 1) + "/ws"
     option = "" if url == DEFAULT_URL else f" --url {url}"
-    hints = f"""
+    text = f"""
   ngos answers at {address}, WebSocket {url}
   Try, in another terminal:
       ngos watch tokens graph{option}
       ngos demo{option}
   Ctrl-C stops it.
 """
-    click.echo(hints, err=True)
+    click.echo(text, err=True)
 
 
 @cli.command()

@@ -95,6 +95,7 @@ async def _drain_on_signal(app: App, stop: trio.Event, nursery: trio.Nursery) ->
         async for number in signals:
             if stop.is_set() or app.connections.draining:
                 _log.warning("server.cut", signal=signal.Signals(number).name)
+                app.connections.cut()
                 nursery.cancel_scope.cancel()
                 return
             _log.info("server.draining", signal=signal.Signals(number).name, seconds=app.settings.drain_s)

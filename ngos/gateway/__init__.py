@@ -1,6 +1,7 @@
 """Connections: what one client may do to us, and what we owe it.
 
 - `transport`: what a connection needs of a WebSocket, and that over plain ASGI
+- `frames`: our frames in the place of Hypercorn's; `channel`: one WebSocket of them
 - `mailbox`: the bounded queue of one connection
 - `connection`: the nursery of reader, writer and heartbeat
 - `registry`: type to handler

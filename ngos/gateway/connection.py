@@ -101,6 +101,11 @@ class Connection:
             self.verdict = verdict
             self._scope.cancel()
 
+    def cut(self) -> None:
+        """End at once, without a word."""
+        self.end(CloseCode.GOING_AWAY)
+        self._transport.abort()
+
     def offer_events(self, parcel: Parcel) -> None:
         """Take events from the hub, or end as a slow consumer."""
         if self.verdict is not None:

@@ -12,7 +12,8 @@ import trio
 from attrs import define, field
 from quart import Websocket
 
-from ngos.gateway.frames import EXTENSION, FrameChannel, text_frame
+from ngos.gateway.channel import FrameChannel, text_frame
+from ngos.gateway.frames import EXTENSION
 from ngos.protocol.close import CloseCode
 from ngos.protocol.parcel import Parcel
 
@@ -65,7 +66,7 @@ def transport_of(websocket: Websocket) -> Transport:
 
 @define(eq=False)
 class FrameTransport:
-    """Over `ngos.gateway.frames`."""
+    """Over our own frames, `channel`."""
 
     _websocket: Websocket
     _channel: FrameChannel

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from ngos.gateway.frames import UNREAD_BYTES, FrameChannel, Received, text_frame
+from ngos.gateway.channel import UNREAD_BYTES, FrameChannel, Received, text_frame
 
 
 class Peer:

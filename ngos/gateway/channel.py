@@ -1,0 +1,240 @@
+"""One accepted WebSocket: frames in and out of a socket, by the sans-I/O core of the `websockets` library (RFC 6455).
+
+Knows nothing of ngos, nor of Hypercorn: `frames` puts the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections import deque
+from typing import Any, Final
+
+import trio
+from attrs import define, field, frozen
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, State
+
+UNREAD_BYTES: Final = 256 * 1024
+"""What may be received and not yet read by the app; past it the socket is not read."""
+CONTROL_BYTES: Final = 1024
+"""Pongs that may wait for a peer that does not read; past it they are not made."""
+
+
+def text_frame(message: bytes) -> bytes:
+    """One unfragmented text frame, from a server (RFC 6455 section 5.2)."""
+    size = len(message)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + message
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + message
+    return b"\x81\x7f" + size.to_bytes(8, "big") + message
+
+
+@frozen
+class Received:
+    """A message; `data` of a text message is valid UTF-8."""
+
+    data: bytes
+    is_text: bool
+
+    @property
+    def cost(self) -> int:
+        """What it takes in memory, about, in bytes: empty messages are not free."""
+        return len(self.data) + 64
+
+
+@define(eq=False)
+class FrameChannel:
+    """One accepted WebSocket. `receive` is for one task, `send` and `close` for one other; the rest is atomic."""
+
+    _stream: Any
+    _protocol: Protocol
+    taken: bool = field(init=False, default=False)
+    heard_at: float = field(init=False, factory=trio.current_time)
+    unread_bytes: int = field(init=False, default=0)
+    _unread: deque[Received] = field(init=False, factory=deque)
+    _parts: list[bytes] | None = field(init=False, default=None)
+    _parts_are_text: bool = field(init=False, default=False)
+    _arrived: trio.Event = field(init=False, factory=trio.Event)
+    _read: trio.Event = field(init=False, factory=trio.Event)
+    _peer_closed: trio.Event = field(init=False, factory=trio.Event)
+    _sending: bool = field(init=False, default=False)
+    _torn: bool = field(init=False, default=False)
+    _control: bytes = field(init=False, default=b"")
+    _is_tls: bool = field(init=False)
+    _socket: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._is_tls = not isinstance(self._stream, trio.SocketStream)
+        self._socket = self._stream.transport_stream.socket if self._is_tls else self._stream.socket
+
+    def take(self) -> FrameChannel:
+        """Use this instead of ASGI's receive and send; to be called before the WebSocket is accepted."""
+        self.taken = True
+        return self
+
+    async def receive(self) -> Received:
+        """The next message. After the peer has left it waits for ever: ASGI's `websocket.disconnect` tells of that."""
+        while not self._unread:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
+        message = self._unread.popleft()
+        self.unread_bytes -= message.cost
+        self._read.set()
+        return message
+
+    def try_send(self, data: bytes) -> int:
+        """Hand whole frames to the kernel, as far as it takes them now; returns how many bytes that were.
+
+        0 while a `send` is under way, and over TLS. What is left must be the first that is sent next.
+        """
+        if self._sending or self._control or self._is_tls:
+            return 0
+        return self._write(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send whole frames, or what `try_send` left of them. Always a checkpoint.
+
+        Cancelled, a frame may be torn: then `close` cuts the connection. Once the peer is gone, it drops the data.
+        """
+        self._sending = True
+        done = False
+        try:
+            if self._is_tls:
+                await self._stream.send_all(self._control + data)
+                self._control = b""
+            else:
+                await trio.lowlevel.checkpoint()
+                await self._write_all(data)
+            done = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            done = True
+        finally:
+            self._sending = False
+            self._torn = self._torn or not done
+
+    def ping(self) -> None:
+        """Send a Ping, or nothing if the peer is closing or takes nothing in. `heard_at` tells of the answer."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_ping(b"")
+            self.flush()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts."""
+        done = False
+        try:
+            if self._torn:
+                return
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_close(code, reason)
+            self.flush()
+            if self._control:
+                await self.send(b"")
+            await self._peer_closed.wait()
+            done = True
+        finally:
+            if not done:
+                self.abort()
+
+    def gone(self) -> None:
+        """The peer is: nobody waits for its Close any more."""
+        self._peer_closed.set()
+
+    def abort(self) -> None:
+        """Cut the connection, whatever the peer does: nothing that waits is sent."""
+        self._peer_closed.set()
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.close()
+
+    def feed(self, data: bytes) -> list[Received]:
+        """Take in bytes from the network; returns the messages that are complete, and sends Pongs."""
+        self.heard_at = trio.current_time()
+        self._protocol.receive_data(data)
+        messages = []
+        for frame in self._protocol.events_received():
+            assert isinstance(frame, Frame)
+            message = self._assemble(frame)
+            if message is None:
+                continue
+            if message.is_text and not _is_utf8(message.data):
+                self._protocol.fail(1007, "not UTF-8")
+                break
+            messages.append(message)
+        self.flush()
+        if self.over:
+            self._peer_closed.set()
+        return messages
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come: the peer sent a Close, or broke the protocol."""
+        return self._protocol.state is not State.OPEN and (
+            self._protocol.close_rcvd is not None or self._protocol.eof_sent
+        )
+
+    async def put(self, messages: list[Received]) -> None:
+        """Hand messages to `receive`; waits while the app has too many to read."""
+        for message in messages:
+            self._unread.append(message)
+            self.unread_bytes += message.cost
+        self._arrived.set()
+        while self.unread_bytes > UNREAD_BYTES:
+            self._read = trio.Event()
+            await self._read.wait()
+
+    def flush(self) -> None:
+        """Send what the protocol has to say: Pongs and a Close."""
+        data = b"".join(self._protocol.data_to_send())
+        if self._control or self._sending or self._is_tls:
+            if len(self._control) < CONTROL_BYTES or self._protocol.state is not State.OPEN:
+                self._control += data
+        elif data:
+            self._control = data[self._write(data) :]
+
+    def _assemble(self, frame: Frame) -> Received | None:
+        if frame.opcode is Opcode.CONT:
+            assert self._parts is not None
+            if frame.data:  # an endless row of empty ones must not fill the memory
+                self._parts.append(bytes(frame.data))
+            if not frame.fin:
+                return None
+            parts, self._parts = self._parts, None
+            return Received(b"".join(parts), self._parts_are_text)
+        if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.BINARY:
+            return None
+        is_text = frame.opcode is Opcode.TEXT
+        if frame.fin:
+            return Received(bytes(frame.data), is_text)
+        self._parts, self._parts_are_text = [bytes(frame.data)], is_text
+        return None
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Write without blocking. A peer that is gone takes everything: the reader is about to find out."""
+        try:
+            return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)
+
+    async def _write_all(self, data: bytes) -> None:
+        while True:
+            # A Pong may have been asked for meanwhile; it goes out between frames.
+            waiting = memoryview(self._control + data)
+            self._control = data = b""
+            while waiting := waiting[self._write(waiting) :]:
+                await trio.lowlevel.wait_writable(self._socket)
+            if not self._control:
+                return
+
+
+def _is_utf8(data: bytes) -> bool:
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
