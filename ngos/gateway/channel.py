@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, State
 
+READ_BYTES: Final = 64 * 1024
 UNREAD_BYTES: Final = 256 * 1024
 """What may be received and not yet read by the app; past it the socket is not read."""
 CONTROL_BYTES: Final = 1024
@@ -174,6 +175,13 @@ class FrameChannel:
         return self._protocol.state is not State.OPEN and (
             self._protocol.close_rcvd is not None or self._protocol.eof_sent
         )
+
+    async def read(self) -> bytes:
+        """Read from the network; nothing where the peer has gone, or we."""
+        try:
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
 
     async def put(self, messages: list[Received]) -> None:
         """Hand messages to `receive`; waits while the app has too many to read."""

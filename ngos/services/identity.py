@@ -11,10 +11,15 @@ from attrs import define, field
 
 @define
 class Uuid7:
-    """Makes UUIDs that ascend, within one process: the 42 bits after the millisecond are a counter (method 2)."""
+    """Makes UUIDs that ascend, within one process.
+
+    The 42 bits after the millisecond are a counter that starts anywhere (section 6.2, method 1), the last 32 are this
+    process's own: two nodes would need the same of both, in the same millisecond.
+    """
 
     _last_ms: int = field(init=False, default=0)
     _counter: int = field(init=False, default=0)
+    _node: int = field(init=False, factory=lambda: secrets.randbits(32))
 
     def __call__(self) -> UUID:
         now_ms = time.time_ns() // 1_000_000
@@ -27,7 +32,7 @@ class Uuid7:
                 self._last_ms += 1
                 self._counter = secrets.randbits(41)
         high, low = divmod(self._counter, 1 << 30)
-        number = self._last_ms << 80 | 7 << 76 | high << 64 | 2 << 62 | low << 32 | secrets.randbits(32)
+        number = self._last_ms << 80 | 7 << 76 | high << 64 | 2 << 62 | low << 32 | self._node
         return UUID(int=number)
 
 

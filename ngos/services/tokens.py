@@ -40,15 +40,16 @@ PAGE_METADATA_BYTES: Final = 1024 * 1024
 _HEAD = "token_id, type, weight, flags, version, created_at, updated_at"
 _FULL = f"{_HEAD}, x, y, z, metadata::text as metadata"
 
+_NEW = "token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text"
+_INSERT = """
+    insert into tokens (token_id, type, weight, flags, x, y, z, metadata, created_at, updated_at)
+    select token_id, type, weight, flags, x, y, z, metadata::json, %(at)s, %(at)s from new order by token_id
+"""
+# With an id of the client's own it may exist already; with ours it can't.
 CREATE: Final = store.insert_and_append(
-    columns="token_id uuid, type text, weight float8, flags int8, x float8[], y float8[], z float8[], metadata text",
-    insert="""
-        insert into tokens (token_id, type, weight, flags, x, y, z, metadata, created_at, updated_at)
-        select token_id, type, weight, flags, x, y, z, metadata::json, %(at)s, %(at)s from new order by token_id
-        on conflict (token_id) do nothing
-    """,
-    key="token_id",
+    columns=_NEW, insert=f"{_INSERT} on conflict (token_id) do nothing", key="token_id"
 )
+CREATE_ALL: Final = store.insert_and_append_all(columns=_NEW, insert=_INSERT)
 
 _UPDATE: Final = f"""
 with change as (
@@ -126,6 +127,9 @@ class Tokens:
                 metadata=command.metadata,
             )
             events.append(draft_of(event, write))
+        if all(write.command.token_id is None for write in writes):
+            logged = await store.insert_all_logged(tx, CREATE_ALL, rows, events)
+            return [Outcome.of_logged(event) for event in logged]
         exists = ClientError(ErrorCode.CONFLICT, "a token with this token_id exists")
         return [
             Outcome.of_logged(result) if isinstance(result, LoggedEvent) else Outcome(exists)

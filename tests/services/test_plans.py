@@ -81,6 +81,10 @@ def inserted(topic: str, values: list[dict[str, Any]]) -> dict[str, Any]:
 
 QUERIES: dict[str, tuple[str, Any]] = {
     "create": (tokens.CREATE, inserted("tokens", [{"token_id": an_id(40000 + n), **_TOKEN} for n in range(100)])),
+    "create all": (
+        tokens.CREATE_ALL,
+        inserted("tokens", [{"token_id": an_id(40000 + n), **_TOKEN} for n in range(100)]) | {"count": 100},
+    ),
     "update": (
         tokens._UPDATE,
         {"changes": rows([{"token_id": id_, "weight": 2.0, "if_version": 1} for id_ in IDS]), "at": AT},
