@@ -171,6 +171,7 @@ def test_unknown_envelope_fields_are_ignored(more: dict[str, Any]) -> None:
     """Fields that the protocol does not know, or that only a server sends, change nothing."""
     known = {"id": "m", "type": "ping", "payload": {}}
     ours = {"sender_id": "forged", "reply_to": 7, "topic": [], "seq": "x", "epoch": None}
+    more.pop("timestamp", None)  # that one is known
     received = codec.decode(orjson.dumps({**ours, **more, **known}))
     assert (Ping(), "m") == (received.command, received.id)
 
