@@ -17,8 +17,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, State
 
 READ_BYTES: Final = 64 * 1024
-UNREAD_BYTES: Final = 256 * 1024
-"""What may be received and not yet read by the app; past it the socket is not read."""
+"""What is read from the socket at once; there is no more until the app has come to all of it."""
 CONTROL_BYTES: Final = 1024
 """Pongs that may wait for a peer that does not read; past it they are not made."""
 
@@ -40,27 +39,26 @@ class Received:
     data: bytes
     is_text: bool
 
-    @property
-    def cost(self) -> int:
-        """What it takes in memory, about, in bytes: empty messages are not free."""
-        return len(self.data) + 64
-
 
 @define(eq=False)
 class FrameChannel:
-    """One accepted WebSocket. `receive` is for one task, `send` and `close` for one other; the rest is atomic."""
+    """One accepted WebSocket. `receive` is for one task, `send` for one other, `close` for one after both.
+
+    The first bytes come from whoever made the channel (`hand_over`). From there on `receive` reads the socket itself,
+    in the app's own task: what the app does not come to is not read, and slows the peer down by TCP.
+    """
 
     _stream: Any
     _protocol: Protocol
     taken: bool = field(init=False, default=False)
     heard_at: float = field(init=False, factory=trio.current_time)
-    unread_bytes: int = field(init=False, default=0)
     _unread: deque[Received] = field(init=False, factory=deque)
     _parts: list[bytes] | None = field(init=False, default=None)
     _parts_are_text: bool = field(init=False, default=False)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
-    _read: trio.Event = field(init=False, factory=trio.Event)
-    _peer_closed: trio.Event = field(init=False, factory=trio.Event)
+    _ended: trio.Event = field(init=False, factory=trio.Event)
+    _handed_over: bool = field(init=False, default=False)
+    _closing: bool = field(init=False, default=False)
     _sending: bool = field(init=False, default=False)
     _torn: bool = field(init=False, default=False)
     _control: bytes = field(init=False, default=b"")
@@ -79,12 +77,24 @@ class FrameChannel:
     async def receive(self) -> Received:
         """The next message. After the peer has left it waits for ever: ASGI's `websocket.disconnect` tells of that."""
         while not self._unread:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
-        message = self._unread.popleft()
-        self.unread_bytes -= message.cost
-        self._read.set()
-        return message
+            if self._handed_over:
+                await self._read()
+            else:
+                await self._arrived.wait()
+        return self._unread.popleft()
+
+    def unread(self) -> int:
+        """Messages that are here and were not received yet."""
+        return len(self._unread)
+
+    async def hand_over(self, data: bytes) -> None:
+        """Give the first bytes from the network, and the socket with them; returns when nothing more will come."""
+        self._unread.extend(self.feed(data))
+        self._handed_over = True
+        self._arrived.set()
+        while self._closing and not self._ended.is_set():
+            await self._read()
+        await self._ended.wait()
 
     def try_send(self, data: bytes) -> int:
         """Hand whole frames to the kernel, as far as it takes them now; returns how many bytes that were.
@@ -133,19 +143,22 @@ class FrameChannel:
             self.flush()
             if self._control:
                 await self.send(b"")
-            await self._peer_closed.wait()
+            self._closing = True
+            while self._handed_over and not self._ended.is_set():
+                await self._read()
+            await self._ended.wait()
             done = True
         finally:
             if not done:
                 self.abort()
 
     def gone(self) -> None:
-        """The peer is: nobody waits for its Close any more."""
-        self._peer_closed.set()
+        """The peer is: nothing more will come."""
+        self._ended.set()
 
     def abort(self) -> None:
         """Cut the connection, whatever the peer does: nothing that waits is sent."""
-        self._peer_closed.set()
+        self._ended.set()
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
@@ -166,7 +179,7 @@ class FrameChannel:
             messages.append(message)
         self.flush()
         if self.over:
-            self._peer_closed.set()
+            self._ended.set()
         return messages
 
     @property
@@ -176,23 +189,6 @@ class FrameChannel:
             self._protocol.close_rcvd is not None or self._protocol.eof_sent
         )
 
-    async def read(self) -> bytes:
-        """Read from the network; nothing where the peer has gone, or we."""
-        try:
-            return bytes(await self._stream.receive_some(READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
-
-    async def put(self, messages: list[Received]) -> None:
-        """Hand messages to `receive`; waits while the app has too many to read."""
-        for message in messages:
-            self._unread.append(message)
-            self.unread_bytes += message.cost
-        self._arrived.set()
-        while self.unread_bytes > UNREAD_BYTES:
-            self._read = trio.Event()
-            await self._read.wait()
-
     def flush(self) -> None:
         """Send what the protocol has to say: Pongs and a Close."""
         data = b"".join(self._protocol.data_to_send())
@@ -201,6 +197,19 @@ class FrameChannel:
                 self._control += data
         elif data:
             self._control = data[self._write(data) :]
+
+    async def _read(self) -> None:
+        """Read the socket once; after the end, wait to be cancelled."""
+        if self._ended.is_set():
+            await trio.sleep_forever()
+        try:
+            data = await self._stream.receive_some(READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if data:
+            self._unread.extend(self.feed(data))
+        else:
+            self._ended.set()
 
     def _assemble(self, frame: Frame) -> Received | None:
         if frame.opcode is Opcode.CONT:

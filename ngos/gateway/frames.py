@@ -84,21 +84,16 @@ class FrameStream(WSStream):
         await super()._accept(message)
 
     async def _receive(self, data: bytes) -> None:
-        # From the first frame on, Hypercorn's task reads for us, without the way through its layers each time.
-        while data and not self.closed:
-            messages = self.channel.feed(data)
-            if self.channel.taken:
-                await self.channel.put(messages)
-            else:
-                assert self.app_put is not None
-                for message in messages:
-                    text, binary = (message.data.decode(), None) if message.is_text else (None, message.data)
-                    await self.app_put({"type": "websocket.receive", "text": text, "bytes": binary})
-            if self.channel.over:
-                self.state = ASGIWebsocketState.CLOSED
-                await self.send(StreamClosed(stream_id=self.stream_id))
-                return
-            data = await self.channel.read()
+        if self.channel.taken:
+            await self.channel.hand_over(data)
+        else:
+            assert self.app_put is not None
+            for message in self.channel.feed(data):
+                text, binary = (message.data.decode(), None) if message.is_text else (None, message.data)
+                await self.app_put({"type": "websocket.receive", "text": text, "bytes": binary})
+        if self.channel.over:
+            self.state = ASGIWebsocketState.CLOSED
+            await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 def _wrong_version(request: Request) -> bool:

@@ -78,7 +78,7 @@ class FrameTransport:
         raise BinaryMessage
 
     def more_received(self) -> bool:
-        return self._channel.unread_bytes > 0
+        return self._channel.unread() > 0
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
         frames = _frames(parcel)

@@ -53,7 +53,8 @@ class Relay:
 
     async def announce(self, events: Sequence[LoggedEvent]) -> None:
         """Queue committed events for the hub. Without a checkpoint while there is room."""
-        if events:
+        # What nobody here is subscribed to needs no way: who subscribes later asks the log for the position.
+        if any(self._hub.topic(event.topic) is not None for event in events):
             await self._enqueue(events)
 
     async def doubt(self) -> None:

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from ngos.gateway.channel import UNREAD_BYTES, FrameChannel, Received, text_frame
+from ngos.gateway.channel import READ_BYTES, FrameChannel, Received, text_frame
 
 
 class Peer:
@@ -162,16 +162,37 @@ async def test_empty_fragments_take_no_memory(peer: Peer) -> None:
     assert 1 == len(peer.channel._parts)
 
 
-async def test_what_is_not_read_stops_the_socket(peer: Peer) -> None:
-    """Tries to fill the memory with messages that the app does not come to."""
-    many = [Received(b"x" * 1000, is_text=True)] * 1000
+async def test_what_the_app_does_not_come_to_stops_the_socket(peer: Peer) -> None:
+    """Tries to fill the memory with messages that the app does not come to; and to lose one of them."""
+    wire = masked(Opcode.TEXT, b"x" * 1000)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.put, many)
+        nursery.start_soon(peer.channel.hand_over, wire)
+        nursery.start_soon(_send_all, peer, wire * 9999)
         await wait_all_tasks_blocked()
-        assert 1 == len(nursery.child_tasks)
-        for _ in range(1000):
+        assert 2 == len(nursery.child_tasks)
+        for _ in range(10_000):
+            assert Received(b"x" * 1000, is_text=True) == await peer.channel.receive()
+            assert peer.channel.unread() <= READ_BYTES // 1000
+        peer.socket.close()
+        with trio.move_on_after(5):
             await peer.channel.receive()
-    assert 0 == peer.channel.unread_bytes
-    for _ in range(10 * UNREAD_BYTES // 1000):  # and none is left behind in the account
-        await peer.channel.put([Received(b"x" * 1000, is_text=True)])
-        await peer.channel.receive()
+
+
+async def _send_all(peer: Peer, wire: bytes) -> None:
+    await trio.SocketStream(peer.socket).send_all(wire)
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_a_close_that_crosses_the_first_bytes(peer: Peer, handed_over: bool) -> None:
+    """Tries to have nobody read the peer's Close, because the app has stopped reading and nobody else has begun."""
+    async with trio.open_nursery() as nursery:
+        if handed_over:
+            nursery.start_soon(peer.channel.hand_over, masked(Opcode.TEXT, b"x"))
+            await wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            nursery.start_soon(peer.channel.close, 1012, "restarting")
+            await wait_all_tasks_blocked()
+            if not handed_over:
+                nursery.start_soon(peer.channel.hand_over, masked(Opcode.TEXT, b"x"))
+            (frame,) = await peer.frames_until(1)
+            await _send_all(peer, masked(Opcode.TEXT, b"late") + masked(Opcode.CLOSE, frame.data))

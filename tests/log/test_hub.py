@@ -118,7 +118,8 @@ async def test_many_subscribers_come_in_turns(hub: Hub) -> None:
         while not ears[-1].messages:
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert 3 <= len({ear.turns[0] for ear in ears})
+    # Three rounds; Trio runs what is ready in any order, so two of them may see the same turn of the other's.
+    assert 2 <= len({ear.turns[0] for ear in ears})
     assert {1} == {len(ear.messages) for ear in ears}
 
 
