@@ -110,18 +110,12 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
 def _say_ready(address: str, *, hints: bool) -> None:
     """The address, for programs, on stdout; what to try next, for people, on stderr."""
     print(address, flush=True)  # noqa: T201
-    if not hints:
-        return
     url = address.replace("http", "ws", 1) + "/ws"
     option = "" if url == DEFAULT_URL else f" --url {url}"
-    text = f"""
-  ngos answers at {address}, WebSocket {url}
-  Try, in another terminal:
-      ngos watch tokens graph{option}
-      ngos demo{option}
-  Ctrl-C stops it.
-"""
-    click.echo(text, err=True)
+    if hints:
+        click.echo(f"\n  The WebSocket is {url}. Try, in another terminal:", err=True)
+        click.echo(f"      ngos watch tokens graph{option}\n      ngos demo{option}", err=True)
+        click.echo("  Ctrl-C stops the server.\n", err=True)
 
 
 @cli.command()

@@ -13,15 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from attrs import frozen
-
 from ngos.client.errors import NotFound
 from ngos.protocol import commands as c
 from ngos.protocol import messages as m
 from ngos.protocol.codec import Envelope, structure
 from ngos.protocol.commands import Command
 from ngos.protocol.rules import ORIGIN, UNSET, Unset
-from ngos.protocol.values import Edge, EdgeKey, Experience, Position, Token, TokenHead
+from ngos.protocol.values import Edge, EdgeKey, Experience, Token
 
 _T = TypeVar("_T")
 
@@ -39,25 +37,6 @@ def _optional_id(value: Id | None) -> UUID | None:
 
 def _unless_unset(value: Sequence[float] | Unset) -> tuple[float, ...] | Unset:
     return value if isinstance(value, Unset) else tuple(value)
-
-
-@frozen(kw_only=True)
-class _Page:
-    count: int
-    offset: int
-    total: int | None
-    next: str | None
-    position: Position
-
-
-@frozen(kw_only=True)
-class _FullPage(_Page):
-    tokens: tuple[Token, ...]
-
-
-@frozen(kw_only=True)
-class _HeadPage(_Page):
-    tokens: tuple[TokenHead, ...]
 
 
 class Api(ABC):
@@ -132,16 +111,7 @@ class Api(ABC):
         `next` is the `after` of the next page; `position` is what to subscribe `since` to miss nothing.
         """
         command = c.TokenList(limit=limit, offset=offset, type=type, after=after, full=full, total=total)
-        # The class of the items depends on the question, which the answer does not repeat.
-        page: _FullPage | _HeadPage = await self._answer(command, _FullPage if full else _HeadPage)
-        return m.TokenListed(
-            tokens=page.tokens,
-            count=page.count,
-            offset=page.offset,
-            total=page.total,
-            next=page.next,
-            position=page.position,
-        )
+        return await self._answer(command, m.TokenListed)
 
     async def update_token(
         self,
