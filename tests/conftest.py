@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.databases import TestServer
 from tests.servers import Running, running_server
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to a suite in its background: processes that ignore SIGINT pass that on to theirs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
