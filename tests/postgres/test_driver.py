@@ -316,9 +316,10 @@ async def test_silent_server_is_given_up_when_the_caller_says() -> None:
 
 async def test_second_host_is_reached_past_a_silent_one(empty_database_url: str) -> None:
     """A silent first host gets its share of the time, and no more."""
-    host = psycopg.conninfo.conninfo_to_dict(empty_database_url)["host"]
+    params = psycopg.conninfo.conninfo_to_dict(empty_database_url)
     with silent_server() as port, trio.fail_after(2):
-        both = make_conninfo(empty_database_url, host=f"127.0.0.1,{host}", port=f"{port},5432")
+        ports = f"{port},{params.get('port', 5432)}"
+        both = make_conninfo(empty_database_url, host=f"127.0.0.1,{params['host']}", port=ports)
         async with connected(both) as connection:
             assert 1 == await one(connection, "select 1")
 
