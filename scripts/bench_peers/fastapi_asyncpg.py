@@ -2,8 +2,8 @@
 
 Promises: the fast way of their documentation. uvicorn on uvloop with `--ws websockets-sansio`, orjson, asyncpg's pool
 and its automatically prepared statement, autocommit. Each message is a task, as many at once as the pool has
-connections; replies come in any order. Also tried: lock-step per connection had a third of the rate at 1x16; unbounded
-tasks twice the p99 at 64x16 and the same rates within the noise; other pools (10, 24, 64) too.
+connections; replies come in any order. Also tried: lock-step per connection, a third of the rate at 1x16 and about even
+at 64x16; unbounded tasks, twice the p99 at 64x16 and rates within the noise; pools of 10, 24 and 64, not better.
 Checks nothing that it is sent, writes no event, keeps no order: it does less than ngos.
 """
 
