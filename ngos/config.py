@@ -73,7 +73,7 @@ class Settings:
     )
     mailbox_bytes: int = field(
         default=MIB,
-        validator=ge(64 * KIB),
+        validator=ge(256 * KIB),
         metadata={"help": "Bytes waiting for one client; over it: closed with 1013."},
     )
     mailbox_age_s: float = field(

@@ -78,7 +78,7 @@ def test_empty_variables_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", "", "NGOS_PORT: must be an integer from 0 to 65535, not ''"),
         ("log_level", "loud", "NGOS_LOG_LEVEL: must be one of debug, info, warning, error, not 'loud'"),
         ("drain_s", "nan", "NGOS_DRAIN_S: must be a number, at least 0, not 'nan'"),
-        ("mailbox_bytes", "1", "NGOS_MAILBOX_BYTES: must be an integer, at least 65536, not '1'"),
+        ("mailbox_bytes", "1", "NGOS_MAILBOX_BYTES: must be an integer, at least 262144, not '1'"),
     ],
 )
 def test_wrong_variables(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:

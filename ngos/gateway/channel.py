@@ -58,7 +58,10 @@ class FrameChannel:
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _ended: trio.Event = field(init=False, factory=trio.Event)
     _handed_over: bool = field(init=False, default=False)
+    _handing_over: bool = field(init=False, default=False)
     _closing: bool = field(init=False, default=False)
+    _said_close: bool = field(init=False, default=False)
+    _partial: bool = field(init=False, default=False)
     _sending: bool = field(init=False, default=False)
     _torn: bool = field(init=False, default=False)
     _control: bytes = field(init=False, default=b"")
@@ -92,18 +95,24 @@ class FrameChannel:
         self._unread.extend(self.feed(data))
         self._handed_over = True
         self._arrived.set()
-        while self._closing and not self._ended.is_set():
+        self._handing_over = self._closing  # then `close` has begun to wait, and somebody must read
+        while self._handing_over and not self._ended.is_set():
             await self._read()
         await self._ended.wait()
 
     def try_send(self, data: bytes) -> int:
         """Hand whole frames to the kernel, as far as it takes them now; returns how many bytes that were.
 
-        0 while a `send` is under way, and over TLS. What is left must be the first that is sent next.
+        0 while a `send` is under way, and over TLS. What is left must be the first that is sent next. After a Close
+        data is dropped, here and by `send`.
         """
-        if self._sending or self._control or self._is_tls:
+        if self._protocol.state is not State.OPEN:
+            return len(data)  # after a Close nothing may follow (RFC 6455 section 5.5.1)
+        if self._sending or self._partial or self._control or self._is_tls:
             return 0
-        return self._write(data)
+        sent = self._write(data)
+        self._partial = 0 < sent < len(data)
+        return sent
 
     async def send(self, data: bytes) -> None:
         """Send whole frames, or what `try_send` left of them. Always a checkpoint.
@@ -112,6 +121,8 @@ class FrameChannel:
         """
         self._sending = True
         done = False
+        if self._protocol.state is not State.OPEN and not self._partial:
+            data = b""
         try:
             if self._is_tls:
                 await self._stream.send_all(self._control + data)
@@ -123,7 +134,7 @@ class FrameChannel:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             done = True
         finally:
-            self._sending = False
+            self._sending = self._partial = False
             self._torn = self._torn or not done
 
     def ping(self) -> None:
@@ -135,16 +146,17 @@ class FrameChannel:
     async def close(self, code: int, reason: str) -> None:
         """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts."""
         done = False
+        self._closing = True
+        self._unread.clear()
         try:
-            if self._torn:
+            if self._torn or self._partial:
                 return
             if self._protocol.state is State.OPEN:
                 self._protocol.send_close(code, reason)
             self.flush()
             if self._control:
                 await self.send(b"")
-            self._closing = True
-            while self._handed_over and not self._ended.is_set():
+            while self._handed_over and not self._handing_over and not self._ended.is_set():
                 await self._read()
             await self._ended.wait()
             done = True
@@ -190,12 +202,15 @@ class FrameChannel:
         )
 
     def flush(self) -> None:
-        """Send what the protocol has to say: Pongs and a Close."""
+        """Send what the protocol has to say: Pongs, and as the last thing a Close; never inside another frame."""
         data = b"".join(self._protocol.data_to_send())
-        if self._control or self._sending or self._is_tls:
-            if len(self._control) < CONTROL_BYTES or self._protocol.state is not State.OPEN:
+        if not data or self._torn or self._said_close:
+            return
+        self._said_close = self._protocol.state is not State.OPEN
+        if self._control or self._sending or self._partial or self._is_tls:
+            if len(self._control) < CONTROL_BYTES or self._said_close:
                 self._control += data
-        elif data:
+        else:
             self._control = data[self._write(data) :]
 
     async def _read(self) -> None:
@@ -207,7 +222,9 @@ class FrameChannel:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
         if data:
-            self._unread.extend(self.feed(data))
+            messages = self.feed(data)
+            if not self._closing:
+                self._unread.extend(messages)
         else:
             self._ended.set()
 
@@ -240,7 +257,7 @@ class FrameChannel:
     async def _write_all(self, data: bytes) -> None:
         while True:
             # A Pong may have been asked for meanwhile; it goes out between frames.
-            waiting = memoryview(self._control + data)
+            waiting = memoryview(data + self._control if self._partial else self._control + data)
             self._control = data = b""
             while waiting := waiting[self._write(waiting) :]:
                 await trio.lowlevel.wait_writable(self._socket)

@@ -39,6 +39,8 @@ _log = structlog.get_logger("ngos.connection")
 _PREFIX: Final = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
+TURN: Final = 64
+"""Commands that are here already and are done before other tasks get a turn."""
 RECKLESS: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
 """Verdicts after which nothing that waits is sent: the peer does not read."""
 
@@ -87,8 +89,13 @@ class Connection:
                         await self._read()
                 if self.verdict not in RECKLESS:
                     with trio.move_on_after(self._settings.close_s):
+                        await self._undone_below(1)  # what is being committed is answered
                         await self.mailbox.empty()
                 nursery.cancel_scope.cancel()
+        except BaseException as exc:
+            if not _only_cancelled(exc):
+                self.verdict = self.verdict or CloseCode.INTERNAL
+            raise
         finally:
             self._over = True
             self.verdict = self.verdict or CloseCode.NORMAL
@@ -132,6 +139,8 @@ class Connection:
 
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
+        if self.commands % TURN == 0:
+            await trio.lowlevel.checkpoint()
         try:
             received = codec.decode(data)
         except DecodeError as exc:
@@ -145,9 +154,12 @@ class Connection:
             await self.mailbox.low()
             self._undone += 1
             answer = partial(self._answer_write, received.id)
-            await self._committer.submit(
-                Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
-            )
+            write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
+            try:
+                await self._committer.submit(write)
+            except trio.Cancelled:
+                self._undone -= 1  # it was not queued
+                raise
         else:
             assert entry.answer is not None
             await self._undone_below(1)
@@ -195,7 +207,8 @@ class Connection:
         self.send(reply, command_id)
 
     def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
-        if self._over:  # the committer answers whoever asked; after a Close nothing may be sent (RFC 6455, 5.5.1)
+        # The committer answers whoever asked; but after a Close, nothing may be sent (RFC 6455 section 5.5.1).
+        if self._over or self.verdict in RECKLESS:
             return
         message_id = f"{_PREFIX}-{next(_numbers):x}"
         message = codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
@@ -230,3 +243,9 @@ class Connection:
             await trio.sleep(self._settings.heartbeat_timeout_s)
             if self._transport.heard_at() < pinged_at and not self._handling:
                 return self.end(CloseCode.NO_SIGN_OF_LIFE)
+
+
+def _only_cancelled(exc: BaseException) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(trio.Cancelled)[1] is None
+    return isinstance(exc, trio.Cancelled)

@@ -15,6 +15,7 @@ from attrs import define, field
 from ngos.protocol.parcel import Parcel
 
 REPLY_BYTES: Final = 256 * 1024
+SEND_BYTES: Final = 64 * 1024
 
 
 @define(eq=False)
@@ -53,9 +54,19 @@ class Mailbox:
             await self._arrived.wait()
 
     def peek(self) -> tuple[list[Parcel], float]:
-        """All that waits, and the time since which the first of it does. `sent` takes it out."""
-        self._taken = len(self._parcels)
-        return [parcel for parcel, _, _ in self._parcels], self._parcels[0][2]
+        """What is to be sent next, and the time since which the first of it waits. `sent` takes it out.
+
+        Not all at once: what is sent counts no more, and a slow but steady reader is told from one that stopped.
+        """
+        parcels = []
+        size_bytes = 0
+        for parcel, _, _ in self._parcels:
+            parcels.append(parcel)
+            size_bytes += parcel.size_bytes
+            if size_bytes >= SEND_BYTES:
+                break
+        self._taken = len(parcels)
+        return parcels, self._parcels[0][2]
 
     def sent(self) -> None:
         """What `peek` showed is with the kernel."""

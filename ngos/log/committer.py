@@ -164,7 +164,7 @@ class Committer:
                 for write in failed:
                     write.answer(unavailable())
                 # The commit may have succeeded and only its answer been lost: then there are events to deliver.
-                await self._relay.doubt()
+                self._relay.doubt()
 
     async def _take(self) -> list[Write[Any]]:
         if not self._waiting:

@@ -6,6 +6,7 @@ database failed before it answered a commit). Cancelled or failing, the relay lo
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
@@ -27,7 +28,7 @@ QUEUE_BATCHES: Final = 64
 PAGE_EVENTS: Final = 1000
 RETRY_S: Final = 0.25
 COMPARE_S: Final = 5.0
-"""Silence after which topics are compared with the log: a commit that was given up may take place much later."""
+"""Topics are compared with the log this often: a commit that was given up may take place much later."""
 
 _log = structlog.get_logger("ngos.relay")
 
@@ -38,7 +39,8 @@ class Relay:
 
     _hub: Hub
     _pool: Pool
-    _queue: deque[Sequence[LoggedEvent] | None] = field(init=False, factory=deque)
+    _queue: deque[Sequence[LoggedEvent]] = field(init=False, factory=deque)
+    _compare_at: float = field(init=False, default=math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
 
@@ -47,7 +49,7 @@ class Relay:
         for event in events:
             topic = self._hub.topic(event.topic)
             if topic is not None and event.seq is not None:
-                topic.epoch, topic.head = event.epoch, event.seq
+                topic.epoch, topic.head = event.epoch, max(topic.head or 0, event.seq)
                 if topic.relayed is None:  # its first read is under way, and may know of more than was relayed
                     topic.relayed = event.seq - 1
 
@@ -57,33 +59,37 @@ class Relay:
         if any(self._hub.topic(event.topic) is not None for event in events):
             await self._enqueue(events)
 
-    async def doubt(self) -> None:
-        """Have every topic compared with the log."""
-        if self._queue and self._queue[-1] is None:
-            return
-        await self._enqueue(None)
+    def doubt(self) -> None:
+        """Have every topic compared with the log, soon."""
+        self._compare_at = -math.inf
+        self._arrived.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Relay until cancelled."""
         task_status.started()
+        self._compare_at = min(self._compare_at, trio.current_time() + COMPARE_S)
         while True:
-            if not self._queue:
+            if not self._queue and self._compare_at > trio.current_time():
                 self._arrived = trio.Event()
-                with trio.move_on_after(COMPARE_S):
+                with trio.move_on_at(self._compare_at):
                     await self._arrived.wait()
-            events = self._queue.popleft() if self._queue else None
-            self._room.set()
-            if events is None:
-                await self._compare_with_log()
+            if self._compare_at <= trio.current_time():
+                # First of all when it is: a doubt that comes while we compare must be heard.
+                self._compare_at = trio.current_time() + COMPARE_S
+                if not await self._compare_with_log():
+                    self._compare_at = min(self._compare_at, trio.current_time() + RETRY_S)
+            if not self._queue:
                 continue
+            events = self._queue.popleft()
+            self._room.set()
             for name, of_topic in groupby(sorted(events, key=attrgetter("topic")), key=attrgetter("topic")):
                 topic = self._hub.topic(name)
                 if topic is not None:
                     await self._relay(topic, list(of_topic))
 
-    async def _enqueue(self, item: Sequence[LoggedEvent] | None) -> None:
+    async def _enqueue(self, item: Sequence[LoggedEvent]) -> None:
         while len(self._queue) >= QUEUE_BATCHES:
-            self._room = trio.Event()
+            self._room = trio.Event() if self._room.is_set() else self._room
             await self._room.wait()
         self._queue.append(item)
         self._arrived.set()
@@ -115,17 +121,19 @@ class Relay:
             await self._hub.put(topic, page)
             topic.relayed = page[-1].seq
 
-    async def _compare_with_log(self) -> None:
-        topics = self._hub.durable_topics()
+    async def _compare_with_log(self) -> bool:
+        """Deliver what the log has and nobody told of; returns whether the log could be asked."""
+        topics = {topic: topic.head or 0 for topic in self._hub.durable_topics()}
         if not topics:
-            return
+            return True
         try:
             async with self._pool.connection() as conn:
                 positions = await store.read_positions(conn, [topic.name for topic in topics])
         except StorageUnavailable:
-            return  # as long as nothing is announced, the next silence is soon
-        for topic in topics:
+            return False
+        for topic, told in topics.items():
             seq = positions[topic.name].seq
-            if topic.relayed is not None and topic.relayed < seq:
+            if told < seq:  # up to `told` it is relayed, or on its way
                 topic.head = max(topic.head or 0, seq)
                 await self._fill(topic, upto=seq)
+        return True

@@ -196,3 +196,18 @@ async def test_a_close_that_crosses_the_first_bytes(peer: Peer, handed_over: boo
                 nursery.start_soon(peer.channel.hand_over, masked(Opcode.TEXT, b"x"))
             (frame,) = await peer.frames_until(1)
             await _send_all(peer, masked(Opcode.TEXT, b"late") + masked(Opcode.CLOSE, frame.data))
+
+
+@pytest.mark.parametrize("there_is_room", [False, True])
+async def test_a_pong_waits_for_the_rest_of_a_frame(peer: Peer, there_is_room: bool) -> None:
+    """Tries to have a Pong sent inside of a frame that was sent in part, before its rest is on its way."""
+    wire = text_frame(b"x" * 200_000)
+    sent = peer.channel.try_send(wire)
+    assert 0 < sent < len(wire)
+    got = await peer.socket.recv(1 << 20) if there_is_room else b""
+    peer.channel.feed(masked(Opcode.PING, b"!!"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.send, wire[sent:])
+        while len(got) < len(wire) + 4:
+            got += await peer.socket.recv(1 << 20)
+    assert wire + b"\x8a\x02!!" == got

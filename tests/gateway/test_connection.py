@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -91,10 +92,10 @@ async def test_a_client_that_does_not_read_its_replies_is_not_read(
 async def test_too_many_events_waiting(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Tries to hold more events for a reader that stopped than the mailbox may."""
     transport = FakeTransport(blocked=True)
-    connection = connection_of(transport, mailbox_bytes=64 * 1024)
+    connection = connection_of(transport, mailbox_bytes=256 * 1024)
     nursery.start_soon(connection.run, GREETING)
     await wait_all_tasks_blocked()
-    for _ in range(64):
+    for _ in range(256):
         connection.offer_events(Parcel.of([b"x" * 1024]))
     assert connection.verdict is None
     connection.offer_events(Parcel.of([b"x"]))
@@ -207,4 +208,37 @@ async def test_what_fails_is_answered(autojump_clock: MockClock, nursery: trio.N
     assert ["0", "1", "2"] == [reply["payload"]["original_message_id"] for reply in replies]
     assert [True, False, True] == [reply["payload"]["retryable"] for reply in replies]
     assert not any("secret" in reply["payload"]["message"] for reply in replies)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_defect_is_told(autojump_clock: MockClock) -> None:
+    """Tries to have a defect of ours told as a normal end, after which no client would come back."""
+
+    class Broken(FakeTransport):
+        async def send(self, parcels: Sequence[Parcel]) -> None:
+            raise RuntimeError("broken")
+
+    transport = Broken(blocked=True)
+    with pytest.raises(ExceptionGroup):
+        await connection_of(transport).run(GREETING)
+    assert CloseCode.INTERNAL == transport.closed
+
+
+async def test_a_slow_but_steady_reader(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a reader cut of which no byte ever waits for 10 s, for what was sent long ago."""
+
+    class Steady(FakeTransport):
+        async def send(self, parcels: Sequence[Parcel]) -> None:
+            await trio.sleep(sum(parcel.size_bytes for parcel in parcels) / 100_000)
+
+    connection = connection_of(Steady(blocked=True))
+    nursery.start_soon(connection.run, GREETING)
+    await trio.sleep(1)
+    for _ in range(45):
+        connection.offer_events(Parcel.of([b"x" * 20_000]))
+    for _ in range(40):  # as fast as it reads
+        await trio.sleep(0.2)
+        connection.offer_events(Parcel.of([b"x" * 20_000]))
+    await trio.sleep(20)
+    assert connection.verdict is None
     nursery.cancel_scope.cancel()
