@@ -219,7 +219,7 @@ async def test_a_defect_is_told(autojump_clock: MockClock) -> None:
             raise RuntimeError("broken")
 
     transport = Broken(blocked=True)
-    with pytest.raises(ExceptionGroup):
+    with pytest.RaisesGroup(RuntimeError):
         await connection_of(transport).run(GREETING)
     assert CloseCode.INTERNAL == transport.closed
 
