@@ -21,8 +21,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
-from ngos.gateway import frames
-from ngos.web import containment
+from ngos.gateway import containment, frames
 
 BACKLOG: Final = 1024
 

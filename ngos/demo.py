@@ -89,7 +89,7 @@ async def load(client: Client, commands: tuple[Command, ...], advance: Callable[
     """
     tally = Tally()
 
-    async def send(command: Command) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def send(command: Command) -> None:
         try:
             await client.request(command)
         except CommandError as exc:

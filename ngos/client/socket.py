@@ -68,7 +68,7 @@ class _Reader:
     def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, read)
 
-    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
         try:
             await read()
         except ConnectionRejected as exc:

@@ -94,10 +94,10 @@ class Subscription:
                 raise StopAsyncIteration
         return event
 
-    async def aclose(self) -> None:  # noqa: ASYNC910 - async only because that is what one expects of it
+    async def aclose(self) -> None:
         """Unsubscribe. Never waits: the command is on its way, and what this client sends later comes after it."""
         if self._closed:
-            return  # noqa: ASYNC910
+            return
         self._closed = True
         self._feed.clear()
         self._session.detach(self._feed)
@@ -117,8 +117,8 @@ class Subscription:
         try:
             await trio.lowlevel.checkpoint()
             if self._feed.topic is None:
-                return  # noqa: ASYNC910 - the checkpoint is above
-            with trio.move_on_after(self._request_s):  # noqa: ASYNC912 - as above
+                return
+            with trio.move_on_after(self._request_s):
                 while self._feed.opening is None and self._feed.ended is None:
                     await self._waiters.park()  # unparked by the feed
             if self._feed.opening is None:

@@ -198,7 +198,7 @@ class Client(Api):
             self._output = trio.Event()
             await self._output.wait()
 
-    async def read(self, socket: WebSocketConnection) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def read(self, socket: WebSocketConnection) -> None:
         """Feed the session until the connection ends."""
         try:
             while self._session.ended is None:

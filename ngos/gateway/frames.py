@@ -5,7 +5,8 @@ frames are parsed and made by the sans-I/O core of the `websockets` library, and
 ASGI has no word for: the scope of a WebSocket holds a `FrameChannel` under `extensions[EXTENSION]`. An app that does
 not `take` it is served as by plain ASGI. RFC 6455; permessage-deflate is not offered.
 
-All that is relied on of Hypercorn's inside is in this file; tests/gateway/test_hypercorn_contract.py says what.
+All that is relied on of Hypercorn's inside is in this file and in `containment`; what that is,
+tests/gateway/test_hypercorn_contract.py says.
 """
 
 from __future__ import annotations

@@ -53,8 +53,7 @@ class Registry:
         missing = [
             command.TYPE
             for command, entry in entries.items()
-            if entry.write is None
-            if command.WRITES or entry.answer is None
+            if (entry.write if command.WRITES else entry.answer) is None
         ]
         if missing:
             raise RuntimeError(f"no handler for {', '.join(missing)}")

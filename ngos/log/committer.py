@@ -18,6 +18,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
+from ngos.config import MIB
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import store
@@ -33,12 +34,11 @@ from ngos.protocol.values import Position
 
 C = TypeVar("C", bound=Command)
 
-KIB: Final = 1024
 TRIES: Final = 3
 """How often a batch is tried that another node's transaction gets in the way of."""
 BATCH_WRITES: Final = 512
-BATCH_BYTES: Final = 1024 * KIB
-WAITING_BYTES: Final = 64 * 1024 * KIB
+BATCH_BYTES: Final = MIB
+WAITING_BYTES: Final = 64 * MIB
 """What may wait in all; past it `submit` waits, its connection is not read, and its client is slowed down by TCP."""
 
 _log = structlog.get_logger("ngos.committer")

@@ -2,6 +2,5 @@
 
 - `site`: the app and its routes
 - `guard`: who may come in
-- `containment`: what fails in one connection of Hypercorn's does not end the others
 - `metrics`: what `/metrics` shows
 """

@@ -104,7 +104,7 @@ Script = Callable[[Peer], Awaitable[None]]
 async def serve(nursery: trio.Nursery, script: Script, *, accept: bool = True) -> str:
     """Run `script` for every connection, and then wait until the client leaves. Returns the URL."""
 
-    async def handle(request: WebSocketRequest) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def handle(request: WebSocketRequest) -> None:
         peer = Peer(request)
         try:
             if accept:

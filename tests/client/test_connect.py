@@ -61,7 +61,7 @@ async def test_cancelled_it_says_goodbye(nursery: trio.Nursery) -> None:
     codes: list[int] = []
     told = trio.Event()
 
-    async def script(peer: Peer) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def script(peer: Peer) -> None:
         try:
             await peer.receive()
             await peer.receive()

@@ -83,7 +83,7 @@ async def test_typed_answers(nursery: trio.Nursery) -> None:
         ("graph.degree", {"token_id": id_, "incoming": 1, "outgoing": 2, "total": 3}),
     ]
 
-    async def script(peer: Peer) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def script(peer: Peer) -> None:
         for type_, payload in answers:
             await peer.reply(await peer.receive(), type_, payload)
 
@@ -204,7 +204,7 @@ async def test_one_loss_in_many_tasks(nursery: trio.Nursery) -> None:
             await peer.receive()
         await peer.socket.aclose(1012)
 
-    async def call(client: Client) -> None:  # noqa: ASYNC910 - a task, over anyway
+    async def call(client: Client) -> None:
         try:
             await client.ping()
         except SessionError as exc:

@@ -6,6 +6,7 @@ import inspect
 from importlib.metadata import version
 
 from hypercorn.protocol import ProtocolWrapper, h11, ws_stream
+from hypercorn.trio import run
 from hypercorn.trio.tcp_server import TCPServer
 
 
@@ -28,6 +29,12 @@ def test_the_way_from_the_stream_to_the_socket() -> None:
     assert "self.protocol_send," in inspect.getsource(TCPServer.run)
     assert "self.send," in inspect.getsource(ProtocolWrapper.__init__)
     assert "self.stream = stream" in inspect.getsource(TCPServer.__init__)
+
+
+def test_the_server_is_looked_up_where_it_is_contained() -> None:
+    """Tries to have Hypercorn's listener make a TCPServer that is not contained."""
+    assert "TCPServer,\n" in inspect.getsource(run.worker_serve)
+    assert inspect.iscoroutinefunction(TCPServer.run)
 
 
 def test_what_is_inherited() -> None:
