@@ -18,6 +18,7 @@ from quart_trio import QuartTrio
 from ngos.config import Settings
 from ngos.errors import SetupError, StorageUnavailable
 from ngos.gateway.connections import Connections
+from ngos.gateway.fanout import deliver
 from ngos.gateway.once import Once
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
@@ -80,7 +81,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             async with pool.connection() as conn:
                 return await store.read_position(conn, topic)
 
-        hub = Hub(read_position)
+        hub = Hub(read_position, deliver)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
         topics = Topics(hub, settings.durable_topics)

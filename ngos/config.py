@@ -76,6 +76,11 @@ class Settings:
         validator=ge(256 * KIB),
         metadata={"help": "Bytes waiting for one client; over it: closed with 1013."},
     )
+    mailbox_total_bytes: int = field(
+        default=256 * MIB,
+        validator=ge(MIB),
+        metadata={"help": "Bytes waiting for all clients; over it: those with the most are closed with 1013."},
+    )
     mailbox_age_s: float = field(
         default=10.0, validator=ge(0.001), metadata={"help": "Seconds that a byte may wait for a client; then 1013."}
     )
@@ -90,6 +95,9 @@ class Settings:
     )
     drain_s: float = field(
         default=10.0, validator=ge(0), metadata={"help": "Seconds that a gentle stop may take before clients are cut."}
+    )
+    compression: bool = field(
+        default=False, metadata={"help": "Whether to agree to permessage-deflate: less traffic, more CPU."}
     )
     status_interval_s: float = field(
         default=5.0, validator=ge(0.1), metadata={"help": "Seconds between two system.status events."}

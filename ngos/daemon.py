@@ -21,7 +21,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
-from ngos.gateway import containment, frames
+from ngos.gateway import frames
 
 BACKLOG: Final = 1024
 
@@ -65,8 +65,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Let Hypercorn answer on a socket that listens, until `stop`."""
-    frames.install()
-    containment.install()
+    frames.install(deflate=app.settings.compression)
     config = Config()
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None

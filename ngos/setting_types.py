@@ -40,6 +40,14 @@ def _to_float(value: Any, _: object) -> float:
     return number
 
 
+def _to_bool(value: Any, _: object) -> bool:
+    if type(value) is bool:
+        return value
+    if value not in ("true", "false"):
+        raise TypeError(value)
+    return bool(value == "true")
+
+
 def _to_text(value: Any, kind: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(value)
@@ -72,6 +80,7 @@ def make_converter() -> Any:
     converter: Any = ts.converters.get_default_cattrs_converter()
     converter.register_structure_hook(int, _to_int)
     converter.register_structure_hook(float, _to_float)
+    converter.register_structure_hook(bool, _to_bool)
     converter.register_structure_hook(str, _to_text)
     converter.register_structure_hook(Path, _to_path)
     for kind, hook in ((ts.SecretStr | None, _to_optional_secret), (tuple[str, ...], _to_texts)):

@@ -19,8 +19,9 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 from websockets.frames import Frame, Opcode
 
-from ngos.gateway import containment, frames
-from ngos.gateway.channel import FrameChannel, text_frame
+from ngos.gateway import frames
+from ngos.gateway.channel import FrameChannel
+from ngos.gateway.wire import text_frame
 
 MESSAGE_BYTES = 64 * 1024 * 1024
 """Four times the largest message of any case."""
@@ -28,24 +29,20 @@ CLOSE_S = 5.0
 
 
 async def over_frames(scope: Any, receive: Any, send: Any) -> None:
-    """Echo over the extension; ASGI only tells when the peer has left."""
+    """Echo over the extension."""
     assert scope["type"] == "websocket"  # to raise is how an ASGI app says that it has no lifespan
-    channel = scope["extensions"][frames.EXTENSION].take()
+    channel: FrameChannel = scope["extensions"][frames.EXTENSION].take()
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_echo, channel)
-        await receive()  # websocket.disconnect: of all that comes, the channel has the rest
-        nursery.cancel_scope.cancel()
-
-
-async def _echo(channel: FrameChannel) -> None:
-    while True:
-        message = await channel.receive()
-        if message.is_text:
-            await channel.send(text_frame(message.data))
-        else:
-            await channel.send(Frame(Opcode.BINARY, message.data).serialize(mask=False))
+    try:
+        while True:
+            message = await channel.receive()
+            if message.is_text:
+                await channel.send(text_frame(message.data, channel.deflate_bits))
+            else:
+                await channel.send(Frame(Opcode.BINARY, message.data).serialize(mask=False))
+    except trio.EndOfChannel:
+        await send({"type": "websocket.close"})
 
 
 async def over_asgi(scope: Any, receive: Any, send: Any) -> None:
@@ -60,8 +57,7 @@ async def over_asgi(scope: Any, receive: Any, send: Any) -> None:
 async def main(app: Any) -> None:
     """Serve `app` until stdin ends."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    containment.install()
-    frames.install()  # permessage-deflate, cases 12.* and 13.*, is switched on here
+    frames.install(deflate=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = Config()
         config.bind = [f"fd://{os.dup(listener.fileno())}"]

@@ -1,35 +1,28 @@
-"""One accepted WebSocket: frames in and out of a socket, by the sans-I/O core of the `websockets` library (RFC 6455).
+"""One accepted WebSocket: frames in and out of a socket, by the sans-I/O core in `core` (RFC 6455).
 
 Knows nothing of ngos, nor of Hypercorn: `frames` puts the two together.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 from attrs import define, field, frozen
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, State
+from websockets.protocol import State
+
+from ngos.gateway.core import Core
+from ngos.gateway.wire import frame_end
 
 READ_BYTES: Final = 64 * 1024
 """What is read from the socket at once; there is no more until the app has come to all of it."""
 CONTROL_BYTES: Final = 1024
 """Pongs that may wait for a peer that does not read; past it they are not made."""
-
-
-def text_frame(message: bytes) -> bytes:
-    """One unfragmented text frame, from a server (RFC 6455 section 5.2)."""
-    size = len(message)
-    if size < 126:
-        return b"\x81" + size.to_bytes(1, "big") + message
-    if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + message
-    return b"\x81\x7f" + size.to_bytes(8, "big") + message
+VANISHED: Final = 1006
+"""The code of a connection that ended without a Close (RFC 6455 section 7.1.5)."""
 
 
 @frozen
@@ -42,106 +35,133 @@ class Received:
 
 @define(eq=False)
 class FrameChannel:
-    """One accepted WebSocket. `receive` is for one task, `send` for one other, `close` for one after both.
+    """One accepted WebSocket. `receive` is for one task, `send` and `ping` for any others, `close` for one after all.
 
-    The first bytes come from whoever made the channel (`hand_over`). From there on `receive` reads the socket itself,
-    in the app's own task: what the app does not come to is not read, and slows the peer down by TCP.
+    `receive` reads the socket itself, in the app's own task: what the app does not come to is not read, and slows the
+    peer down by TCP. `deflate_bits` is the size of the window that messages to the peer may be compressed with, as a
+    power of two (RFC 7692); 0: not at all.
+
+    `send_now` hands whole frames to the kernel, without waiting and without a checkpoint, and returns how many bytes
+    it took; it raises OSError like a socket's. None while anything else must be sent first, over TLS (whose writes
+    can't be cut short), and after a Close. Who gets fewer bytes than there were must call `cut_short`.
     """
 
     _stream: Any
-    _protocol: Protocol
+    _core: Core
+    deflate_bits: int = 0
     taken: bool = field(init=False, default=False)
+    successor: Callable[[], Awaitable[None]] | None = field(init=False, default=None)
     heard_at: float = field(init=False, factory=trio.current_time)
-    _unread: deque[Received] = field(init=False, factory=deque)
-    _parts: list[bytes] | None = field(init=False, default=None)
-    _parts_are_text: bool = field(init=False, default=False)
-    _arrived: trio.Event = field(init=False, factory=trio.Event)
-    _ended: trio.Event = field(init=False, factory=trio.Event)
-    _handed_over: bool = field(init=False, default=False)
-    _handing_over: bool = field(init=False, default=False)
+    send_now: Callable[[bytes], int] | None = field(init=False, default=None)
+    _unread: list[Received] = field(init=False, factory=list)  # the next one is last
+    _ended: bool = field(init=False, default=False)
     _closing: bool = field(init=False, default=False)
     _said_close: bool = field(init=False, default=False)
-    _partial: bool = field(init=False, default=False)
+    _held: bool = field(init=False, default=False)
     _sending: bool = field(init=False, default=False)
     _torn: bool = field(init=False, default=False)
+    _rest: bytes = field(init=False, default=b"")
     _control: bytes = field(init=False, default=b"")
+    _turn: trio.Lock = field(init=False, factory=trio.Lock)
     _is_tls: bool = field(init=False)
     _socket: Any = field(init=False)
+    _write_socket: Callable[[bytes | memoryview], int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._is_tls = not isinstance(self._stream, trio.SocketStream)
         self._socket = self._stream.transport_stream.socket if self._is_tls else self._stream.socket
+        # Trio's own `send` waits; the socket below it does not, and after its end it fails and does not write into
+        # whatever has its number by then.
+        self._write_socket = self._socket._sock.send  # noqa: SLF001
+        self._settle()
 
     def take(self) -> FrameChannel:
         """Use this instead of ASGI's receive and send; to be called before the WebSocket is accepted."""
         self.taken = True
         return self
 
+    def succeed_by(self, successor: Callable[[], Awaitable[None]]) -> None:
+        """Have `successor` go on with the channel, in the same task, when the app has returned; it has to `close`.
+
+        So an idle connection does not hold on to what its request needed: a framework's context, headers, HTTP.
+        """
+        self.successor = successor
+
     async def receive(self) -> Received:
-        """The next message. After the peer has left it waits for ever: ASGI's `websocket.disconnect` tells of that."""
+        """The next message. Raises EndOfChannel when the peer has closed, broken the protocol, or is gone.
+
+        Cancelled, it has taken nothing.
+        """
         while not self._unread:
-            if self._handed_over:
-                await self._read()
-            else:
-                await self._arrived.wait()
-        return self._unread.popleft()
+            if self._ended:
+                raise trio.EndOfChannel
+            await self._read()
+        return self._unread.pop()
 
     def unread(self) -> int:
         """Messages that are here and were not received yet."""
         return len(self._unread)
 
-    async def hand_over(self, data: bytes) -> None:
-        """Give the first bytes from the network, and the socket with them; returns when nothing more will come."""
-        self._unread.extend(self.feed(data))
-        self._handed_over = True
-        self._arrived.set()
-        self._handing_over = self._closing  # then `close` has begun to wait, and somebody must read
-        while self._handing_over and not self._ended.is_set():
-            await self._read()
-        await self._ended.wait()
+    @property
+    def end_code(self) -> int:
+        """After EndOfChannel, how it ended: the Close code that we or the peer sent first, else VANISHED."""
+        core = self._core
+        first = core.close_rcvd if core.close_rcvd_then_sent else core.close_sent
+        return VANISHED if first is None else int(first.code)
 
-    def try_send(self, data: bytes) -> int:
-        """Hand whole frames to the kernel, as far as it takes them now; returns how many bytes that were.
+    def hold(self, held: bool) -> None:
+        """While held, `send_now` is None: the app has frames waiting that come first."""
+        self._held = held
+        self._settle()
 
-        0 while a `send` is under way, and over TLS. What is left must be the first that is sent next. After a Close
-        data is dropped, here and by `send`.
+    def try_send(self, frames: bytes) -> bytes | None:
+        """Hand whole frames to the kernel, as far as it takes them now; returns those that `send` must be given.
+
+        None: all are sent. No frames (`b""`): the rest of one is with us, and `send` must be called all the same.
+        After a Close frames are dropped, here and by `send`.
         """
-        if self._protocol.state is not State.OPEN:
-            return len(data)  # after a Close nothing may follow (RFC 6455 section 5.5.1)
-        if self._sending or self._partial or self._control or self._is_tls:
-            return 0
-        sent = self._write(data)
-        self._partial = 0 < sent < len(data)
-        return sent
+        send = self.send_now
+        if send is None:
+            return None if self._core.state is not State.OPEN else frames
+        sent = self._write(frames)
+        return None if sent == len(frames) else self.cut_short(frames, sent)
 
-    async def send(self, data: bytes) -> None:
-        """Send whole frames, or what `try_send` left of them. Always a checkpoint.
+    def cut_short(self, frames: bytes, sent: int) -> bytes:
+        """Tell that of these frames only so many bytes were sent; returns the whole frames that are left to send.
 
-        Cancelled, a frame may be torn: then `close` cuts the connection. Once the peer is gone, it drops the data.
+        The rest of the frame that was begun is kept here, and goes out first: a connection that has to end before
+        all is sent can still end between frames, with a Close.
         """
-        self._sending = True
-        done = False
-        if self._protocol.state is not State.OPEN and not self._partial:
-            data = b""
-        try:
-            if self._is_tls:
-                await self._stream.send_all(self._control + data)
-                self._control = b""
-            else:
-                await trio.lowlevel.checkpoint()
-                await self._write_all(data)
-            done = True
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            done = True
-        finally:
-            self._sending = self._partial = False
-            self._torn = self._torn or not done
+        end = frame_end(frames, 0, sent)
+        self._rest = frames[sent:end]
+        self._settle()
+        return frames[end:]
 
-    def ping(self) -> None:
-        """Send a Ping, or nothing if the peer is closing or takes nothing in. `heard_at` tells of the answer."""
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_ping(b"")
-            self.flush()
+    async def send(self, frames: bytes) -> None:
+        """Send whole frames, after what is left of those before. Always a checkpoint.
+
+        Cancelled, some of it may be lost, and no more may be sent but the Close. Once the peer is gone, it drops them.
+        """
+        async with self._turn:
+            self._sending = True
+            self._settle()
+            try:
+                if self._is_tls:
+                    await self._send_tls(frames)
+                else:
+                    await self._send_plain(frames)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._rest = self._control = b""
+            finally:
+                self._sending = False
+                self._settle()
+
+    async def ping(self) -> None:
+        """Send a Ping, or nothing if the peer is closing. `heard_at` tells of the answer. Callers own the deadline."""
+        if self._core.state is State.OPEN:
+            self._core.send_ping(b"")
+            self._flush()
+            await self._send_owed()
 
     async def close(self, code: int, reason: str) -> None:
         """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts."""
@@ -149,126 +169,118 @@ class FrameChannel:
         self._closing = True
         self._unread.clear()
         try:
-            if self._torn or self._partial:
+            if self._torn:
                 return
-            if self._protocol.state is State.OPEN:
-                self._protocol.send_close(code, reason)
-            self.flush()
-            if self._control:
-                await self.send(b"")
-            while self._handed_over and not self._handing_over and not self._ended.is_set():
+            if self._core.state is State.OPEN and not self._ended:
+                self._core.send_close(code, reason)
+            self._flush()
+            await self._send_owed()
+            while not self._ended:
                 await self._read()
-            await self._ended.wait()
             done = True
         finally:
+            self._settle()
             if not done:
                 self.abort()
 
     def gone(self) -> None:
-        """The peer is: nothing more will come."""
-        self._ended.set()
+        """The peer is, or the socket is about to be closed: nothing more comes or goes."""
+        self._ended = True
+        self._settle()
 
     def abort(self) -> None:
         """Cut the connection, whatever the peer does: nothing that waits is sent."""
-        self._ended.set()
+        self.gone()
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
 
-    def feed(self, data: bytes) -> list[Received]:
-        """Take in bytes from the network; returns the messages that are complete, and sends Pongs."""
+    def feed(self, data: bytes) -> None:
+        """Take in bytes from the network: messages to be received, and Pings, which are answered."""
         self.heard_at = trio.current_time()
-        self._protocol.receive_data(data)
-        messages = []
-        for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)
-            message = self._assemble(frame)
-            if message is None:
-                continue
-            if message.is_text and not _is_utf8(message.data):
-                self._protocol.fail(1007, "not UTF-8")
-                break
-            messages.append(message)
-        self.flush()
-        if self.over:
-            self._ended.set()
-        return messages
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come: the peer sent a Close, or broke the protocol."""
-        return self._protocol.state is not State.OPEN and (
-            self._protocol.close_rcvd is not None or self._protocol.eof_sent
-        )
-
-    def flush(self) -> None:
-        """Send what the protocol has to say: Pongs, and as the last thing a Close; never inside another frame."""
-        data = b"".join(self._protocol.data_to_send())
-        if not data or self._torn or self._said_close:
-            return
-        self._said_close = self._protocol.state is not State.OPEN
-        if self._control or self._sending or self._partial or self._is_tls:
-            if len(self._control) < CONTROL_BYTES or self._said_close:
-                self._control += data
-        else:
-            self._control = data[self._write(data) :]
+        self._core.receive_data(data)
+        messages, self._core.messages = self._core.messages, []
+        if messages and not self._closing:
+            self._unread[:0] = (Received(data, is_text) for data, is_text in reversed(messages))
+        self._flush()
+        if self._core.state is not State.OPEN:
+            # Over, if the peer sent its Close or broke the protocol: of the latter, the core tells by its own EOF.
+            self._ended = self._ended or self._core.close_rcvd is not None or self._core.eof_sent
+            self._settle()
 
     async def _read(self) -> None:
-        """Read the socket once; after the end, wait to be cancelled."""
-        if self._ended.is_set():
-            await trio.sleep_forever()
+        """Read the socket once."""
         try:
             data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
-        if data:
-            messages = self.feed(data)
-            if not self._closing:
-                self._unread.extend(messages)
-        else:
-            self._ended.set()
+        if not data:
+            self.gone()
+            return
+        self.feed(data)
+        if not self._ended:
+            await self._send_owed()
 
-    def _assemble(self, frame: Frame) -> Received | None:
-        if frame.opcode is Opcode.CONT:
-            assert self._parts is not None
-            if frame.data:  # an endless row of empty ones must not fill the memory
-                self._parts.append(bytes(frame.data))
-            if not frame.fin:
-                return None
-            parts, self._parts = self._parts, None
-            return Received(b"".join(parts), self._parts_are_text)
-        if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.BINARY:
-            return None
-        is_text = frame.opcode is Opcode.TEXT
-        if frame.fin:
-            return Received(bytes(frame.data), is_text)
-        self._parts, self._parts_are_text = [bytes(frame.data)], is_text
-        return None
+    def _settle(self) -> None:
+        """Find out anew whether frames may be sent at once."""
+        waits = self._held or self._sending or self._rest or self._control or self._is_tls
+        over = self._ended or self._closing or self._core.state is not State.OPEN
+        self.send_now = None if waits or over else self._write_socket
+
+    def _flush(self) -> None:
+        """Send what the protocol has to say: Pongs, and as the last thing a Close; never inside another frame."""
+        data = b"".join(self._core.data_to_send())
+        if not data or self._torn or self._said_close:
+            return
+        self._said_close = self._core.state is not State.OPEN
+        if self._rest or self._control or self._sending or self._is_tls:
+            if len(self._control) < CONTROL_BYTES or self._said_close:
+                self._control += data
+        elif sent := self._write(data):
+            self._rest = data[sent:]
+        else:
+            self._control = data
+        self._settle()
+
+    async def _send_owed(self) -> None:
+        """Send what `_flush` could not, unless somebody is about to take it along."""
+        if (self._rest or self._control) and not self._sending and (self._closing or not self._held):
+            await self.send(b"")
 
     def _write(self, data: bytes | memoryview) -> int:
         """Write without blocking. A peer that is gone takes everything: the reader is about to find out."""
         try:
-            return os.write(self._socket.fileno(), data)
+            return self._write_socket(data)
         except BlockingIOError:
             return 0
         except OSError:
             return len(data)
 
-    async def _write_all(self, data: bytes) -> None:
+    async def _send_plain(self, frames: bytes) -> None:
         while True:
-            # A Pong may have been asked for meanwhile; it goes out between frames.
-            waiting = memoryview(data + self._control if self._partial else self._control + data)
-            self._control = data = b""
-            while waiting := waiting[self._write(waiting) :]:
-                await trio.lowlevel.wait_writable(self._socket)
-            if not self._control:
+            waiting = self._waiting(frames)
+            begun_bytes = len(self._rest)
+            self._rest = self._control = frames = b""
+            sent = 0
+            try:
+                while (sent := sent + self._write(memoryview(waiting)[sent:])) < len(waiting):
+                    await trio.lowlevel.wait_writable(self._socket)
+            finally:
+                if sent < len(waiting):
+                    self._rest = waiting[sent : frame_end(waiting, begun_bytes, sent)]
+            if not self._control:  # a Pong may have been asked for meanwhile
                 return
 
-
-def _is_utf8(data: bytes) -> bool:
-    if not data.isascii():
+    async def _send_tls(self, frames: bytes) -> None:
+        done = False
         try:
-            data.decode()
-        except UnicodeDecodeError:
-            return False
-    return True
+            while waiting := self._waiting(frames):
+                self._control = frames = b""
+                await self._stream.send_all(waiting)
+            done = True
+        finally:
+            self._torn = self._torn or not done
+
+    def _waiting(self, frames: bytes) -> bytes:
+        """All that is to be sent, in order. Nothing may follow a Close (RFC 6455 section 5.5.1)."""
+        return self._rest + self._control + (frames if self._core.state is State.OPEN else b"")

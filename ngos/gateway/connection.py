@@ -21,9 +21,9 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
-from ngos.gateway.mailbox import Mailbox
+from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.registry import Registry
-from ngos.gateway.transport import BinaryMessage, Transport
+from ngos.gateway.transport import BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
 from ngos.log.committer import Answer, Committer, Encoded, Write
 from ngos.protocol import codec
@@ -43,6 +43,8 @@ TURN: Final = 64
 """Commands that are here already and are done before other tasks get a turn."""
 RECKLESS: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
 """Verdicts after which nothing that waits is sent: the peer does not read."""
+RECKLESS_CLOSE_S: Final = 0.75
+"""Seconds that a peer that does not read has to take its Close; then it is cut."""
 
 
 @define(eq=False)
@@ -60,6 +62,8 @@ class Connection:
     _committer: Committer
     _settings: Settings
     _clock_ms: Callable[[], int]
+    _backlog: Backlog
+    outlet: Outlet = field(init=False)
     subscriptions: dict[str, None] = field(init=False, factory=dict)
     mailbox: Mailbox = field(init=False)
     verdict: CloseCode | None = field(init=False, default=None)
@@ -69,9 +73,11 @@ class Connection:
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
     _over: bool = field(init=False, default=False)
+    _peer_left: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self.mailbox = Mailbox(self._settings.mailbox_bytes)
+        self.outlet = self._transport.outlet
+        self.mailbox = Mailbox(self._settings.mailbox_bytes, self._backlog)
 
     async def run(self, greeting: Message) -> None:
         """Serve until a verdict; the peer hears it, unless it is already gone, or reads no more.
@@ -83,11 +89,10 @@ class Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
+                nursery.start_soon(self._heartbeat)
                 with self._scope:
-                    async with trio.open_nursery() as inner:
-                        inner.start_soon(self._heartbeat)
-                        await self._read()
-                if self.verdict not in RECKLESS:
+                    await self._read()
+                if not self._is_deaf():
                     with trio.move_on_after(self._settings.close_s):
                         await self._undone_below(1)  # what is being committed is answered
                         await self.mailbox.empty()
@@ -99,7 +104,9 @@ class Connection:
         finally:
             self._over = True
             self.verdict = self.verdict or CloseCode.NORMAL
-            with trio.move_on_after(self._settings.close_s, shield=True):
+            self._forget()
+            close_s = min(self._settings.close_s, RECKLESS_CLOSE_S) if self._is_deaf() else self._settings.close_s
+            with trio.move_on_after(close_s, shield=True):
                 await self._transport.close(self.verdict)
 
     def end(self, verdict: CloseCode) -> None:
@@ -107,6 +114,8 @@ class Connection:
         if self.verdict is None:
             self.verdict = verdict
             self._scope.cancel()
+            if verdict in RECKLESS:
+                self._forget()
 
     def cut(self) -> None:
         """End at once, without a word."""
@@ -115,11 +124,14 @@ class Connection:
 
     def offer_events(self, parcel: Parcel) -> None:
         """Take events from the hub, or end as a slow consumer."""
-        if self.verdict is not None:
-            return
-        rest = parcel if self.mailbox else self._transport.try_send(parcel)
-        if rest is not None and not self.mailbox.put_events(rest):
-            self.end(CloseCode.TRY_AGAIN_LATER)
+        if self.verdict is None:
+            rest = parcel if self.mailbox else self._transport.try_send(parcel)
+            if rest is not None:
+                self._queue_events(rest)
+
+    def offer_rest(self, parcel: Parcel, sent_bytes: int) -> None:
+        """Take what the outlet did not: it was given these events, and took only so many bytes of their frames."""
+        self._queue_events(self._transport.rest(parcel, sent_bytes))
 
     def send(self, message: Message, reply_to: str | None = None) -> None:
         """Queue a message that is no event."""
@@ -131,6 +143,9 @@ class Connection:
                 data = await self._transport.receive()
             except BinaryMessage:
                 return self.end(CloseCode.BINARY_MESSAGE)
+            except PeerLeft as exc:
+                self._peer_left = True
+                return self.end(CloseCode.of_peer(exc.code))
             if len(data) > self._settings.message_bytes:
                 return self.end(CloseCode.MESSAGE_TOO_BIG)
             self._handling = True
@@ -208,7 +223,7 @@ class Connection:
 
     def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
         # The committer answers whoever asked; but after a Close, nothing may be sent (RFC 6455 section 5.5.1).
-        if self._over or self.verdict in RECKLESS:
+        if self._over or self._is_deaf():
             return
         message_id = f"{_PREFIX}-{next(_numbers):x}"
         message = codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
@@ -217,17 +232,35 @@ class Connection:
         alone = not (self.mailbox or self._undone or self._transport.more_received())
         rest = self._transport.try_send(parcel) if alone else parcel
         if rest is not None:
+            self._transport.hold(True)
             self.mailbox.put_reply(rest)
+
+    def _queue_events(self, parcel: Parcel) -> None:
+        self._transport.hold(True)
+        if not self.mailbox.put_events(parcel):
+            self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def _is_deaf(self) -> bool:
+        """Whether the peer takes nothing any more but a Close."""
+        return self._peer_left or self.verdict in RECKLESS
+
+    def _forget(self) -> None:
+        """Nothing more is sent: neither what waits, nor what comes."""
+        self._transport.hold(True)
+        self.mailbox.clear()
 
     async def _write(self) -> None:
         while True:
             await self.mailbox.arrived()
-            parcels, since = self.mailbox.peek()
-            with trio.CancelScope(deadline=since + self._settings.mailbox_age_s) as scope:
-                await self._transport.send(parcels)
-            if scope.cancelled_caught:
-                return self.end(CloseCode.TRY_AGAIN_LATER)
-            self.mailbox.sent()
+            while self.mailbox:
+                parcels, since = self.mailbox.peek()
+                with trio.CancelScope(deadline=since + self._settings.mailbox_age_s) as scope:
+                    await self._transport.send(parcels)
+                del parcels  # the largest thing that an idle connection would hold on to
+                if scope.cancelled_caught:
+                    return self.end(CloseCode.TRY_AGAIN_LATER)
+                self.mailbox.sent()
+            self._transport.hold(False)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -238,9 +271,12 @@ class Connection:
                 await trio.sleep(patience_s - silent_s)
                 continue
             pinged_at = trio.current_time()
-            if not self._transport.ping():
+            can_ping = True
+            with trio.CancelScope(deadline=pinged_at + self._settings.heartbeat_timeout_s):
+                if can_ping := await self._transport.ping():
+                    await trio.sleep_forever()
+            if not can_ping:
                 return None
-            await trio.sleep(self._settings.heartbeat_timeout_s)
             if self._transport.heard_at() < pinged_at and not self._handling:
                 return self.end(CloseCode.NO_SIGN_OF_LIFE)
 

@@ -14,8 +14,10 @@ from attrs import define, field
 from ngos import __version__
 from ngos.config import Settings
 from ngos.gateway.connection import Connection
+from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Registry
 from ngos.gateway.transport import Transport
+from ngos.incidents import incident
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
@@ -49,11 +51,15 @@ class Connections:
     accepted: int = field(init=False, default=0)
     closes: dict[int, int] = field(init=False, factory=dict)
     draining: bool = field(init=False, default=False)
+    backlog: Backlog = field(init=False)
     _all_gone: trio.Event = field(init=False, factory=trio.Event)
     _started: float = field(init=False, factory=time.monotonic)
 
+    def __attrs_post_init__(self) -> None:
+        self.backlog = Backlog(self._settings.mailbox_total_bytes, self._relieve)
+
     async def serve(self, transport: Transport, client_id: str | None) -> None:
-        """The life of an accepted connection, from its greeting to its close."""
+        """The life of an accepted connection, from its greeting to its close. A defect in it ends it alone."""
         connection = Connection(
             id=uuid4(),
             client_id=client_id or f"client_{secrets.token_hex(8)}",
@@ -63,6 +69,7 @@ class Connections:
             committer=self._committer,
             settings=self._settings,
             clock_ms=self._clock_ms,
+            backlog=self.backlog,
         )
         structlog.contextvars.bind_contextvars(connection=str(connection.id))
         _log.info("connection.opened", client=connection.client_id)
@@ -72,6 +79,8 @@ class Connections:
             connection.end(CloseCode.RESTARTING)
         try:
             await connection.run(self._greeting(connection))
+        except* Exception as group:
+            incident("connection.defect", group)
         finally:
             del self.open[connection.id]
             if not self.open:
@@ -124,6 +133,18 @@ class Connections:
             )
             await self._hub.publish(self._event(status))
             events_before, at_before = events, at
+
+    def _relieve(self) -> None:
+        """Too much waits in all: end those that read least, until half of it is gone.
+
+        Half, because whoever looks for the fullest mailbox looks at all: so it is not done for every message.
+        """
+        fullest = sorted(self.open.values(), key=lambda connection: connection.mailbox.size_bytes, reverse=True)
+        for connection in fullest:
+            if self.backlog.bytes <= self._settings.mailbox_total_bytes // 2:
+                break
+            _log.warning("mailboxes.full", connection=str(connection.id), bytes=connection.mailbox.size_bytes)
+            connection.end(CloseCode.TRY_AGAIN_LATER)
 
     def uptime_s(self) -> float:
         return time.monotonic() - self._started

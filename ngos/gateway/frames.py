@@ -3,105 +3,186 @@
 Hypercorn goes on doing TCP, TLS, HTTP and lifespan. What it can't do (design.md, "Hypercorn's WebSockets") is here:
 frames are parsed and made by the sans-I/O core of the `websockets` library, and an ASGI extension gives the app what
 ASGI has no word for: the scope of a WebSocket holds a `FrameChannel` under `extensions[EXTENSION]`. An app that does
-not `take` it is served as by plain ASGI. RFC 6455; permessage-deflate is not offered.
+not `take` it is served as by plain ASGI. RFC 6455; permessage-deflate (RFC 7692) where `install` is told so.
 
-All that is relied on of Hypercorn's inside is in this file and in `containment`; what that is,
+The app runs in the task that has read the request, where Hypercorn would start another and hand each message over. So
+from the upgrade on, whoever wants a message reads the socket. And the app may return and leave the channel to a
+successor (`FrameChannel.succeed_by`), which `server` runs in the same task when all of the request is forgotten.
+
+All that is relied on of Hypercorn's inside is in this file and in `server`; what that is,
 tests/gateway/test_hypercorn_contract.py says.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import unquote
 
 import trio
 from hypercorn.protocol import h11 as hypercorn_h11
-from hypercorn.protocol.events import Body, Data, EndBody, Request, Response, StreamClosed
+from hypercorn.protocol.events import EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
+from hypercorn.trio.task_group import _handle as run_app
+from hypercorn.utils import valid_server_name
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side
 
-from ngos.gateway.channel import FrameChannel, text_frame
+from ngos.gateway import server
+from ngos.gateway.channel import FrameChannel
+from ngos.gateway.core import Core, Handshake, InvalidHandshake, negotiate
+from ngos.gateway.wire import text_frame
 
 EXTENSION: Final = "websocket.frames"
+END_S: Final = 1.0
+"""How long the end of a connection may take that an app has left without a Close."""
 
 
 class FrameStream(WSStream):
     """Hypercorn's view of it: takes the place of WSStream (`install`)."""
 
-    def __init__(self, app: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(app, config, *args, **kwargs)
-        server = self.send.__self__.send.__self__  # type: ignore[attr-defined]
-        self.channel = FrameChannel(server.stream, Protocol(Side.SERVER, max_size=config.websocket_max_message_size))
-        inner = self.app
-
-        async def with_extension(scope: Any, *rest: Any) -> None:
-            scope["extensions"][EXTENSION] = self.channel
-            await inner(scope, *rest)
-
-        self.app = with_extension  # type: ignore[assignment]
+    deflates = False
+    channel: FrameChannel | None = None
+    answer: Handshake
+    _told_connect = False
+    _accepted: trio.Event | None = None
 
     async def handle(self, event: Any) -> None:
-        if isinstance(event, Request) and _wrong_version(event):
-            headers = [(b"sec-websocket-version", b"13"), (b"content-length", b"0"), (b"connection", b"close")]
+        """Serve a WebSocket from its request to its end. Whatever else Hypercorn tells of is its end."""
+        if isinstance(event, Request):
+            await self._serve(event)
+        elif isinstance(event, StreamClosed):
             self.closed = True
-            await self.send(Response(stream_id=self.stream_id, status_code=426, headers=headers))
-            await self.send(EndBody(stream_id=self.stream_id))
-            await self.send(StreamClosed(stream_id=self.stream_id))
-        elif isinstance(event, Data) and not self.closed and self.handshake.accepted:
-            await self._receive(event.data)
-        elif isinstance(event, Body | Data):
-            # Before the upgrade was answered, which RFC 6455 section 4.1 forbids, or after it was refused.
-            if not self.closed:
-                await self.send(StreamClosed(stream_id=self.stream_id))
-        else:
-            if isinstance(event, StreamClosed):
+            if self.channel is not None:
                 self.channel.gone()
-            await super().handle(event)
-            if isinstance(event, Request) and self.closed:  # refused by Hypercorn, which would leave it open
-                await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def app_send(self, message: Any) -> None:
-        if self.closed or self.state is not ASGIWebsocketState.CONNECTED:
-            if self.state is not ASGIWebsocketState.CLOSED or message is None:
-                await super().app_send(message)
-        elif message is None:  # the app has ended without a close: a defect of the app's
-            self.state = ASGIWebsocketState.CLOSED
-            with trio.move_on_after(1.0, shield=True):
-                await self.channel.close(1011, "")
-            await self.send(StreamClosed(stream_id=self.stream_id))
+        """ASGI's `send`; None: the app has ended."""
+        if message is None:
+            await self._app_ended()
+        elif self.state is ASGIWebsocketState.HANDSHAKE and message["type"] == "websocket.accept":
+            await self._accept(message)
+        elif self.state is not ASGIWebsocketState.CONNECTED:
+            await super().app_send(message)
         elif message["type"] == "websocket.send":
+            assert self.channel is not None
             if message.get("bytes") is not None:
                 await self.channel.send(Frame(Opcode.BINARY, message["bytes"]).serialize(mask=False))
             else:
-                await self.channel.send(text_frame(message["text"].encode()))
+                await self.channel.send(text_frame(message["text"].encode(), self.channel.deflate_bits))
         else:
             assert message["type"] == "websocket.close"
+            assert self.channel is not None
             self.state = ASGIWebsocketState.CLOSED
             with trio.move_on_after(self.config.graceful_timeout):
                 await self.channel.close(message.get("code") or 1000, message.get("reason") or "")
 
-    async def _accept(self, message: Any) -> None:
-        self.handshake.extensions = None  # nothing of permessage-deflate
-        await super()._accept(message)
+    @property
+    def _server(self) -> server.Server:
+        found = self.send.__self__.send.__self__  # type: ignore[attr-defined]
+        assert isinstance(found, server.Server)
+        return found
 
-    async def _receive(self, data: bytes) -> None:
-        if self.channel.taken:
-            await self.channel.hand_over(data)
+    async def _serve(self, request: Request) -> None:
+        path, _, query = request.raw_path.partition(b"?")
+        subprotocols = [
+            token.strip().decode("latin1")
+            for name, value in request.headers
+            if name == b"sec-websocket-protocol"
+            for token in value.split(b",")
+        ]
+        self.scope = {
+            "type": "websocket",
+            "asgi": {"spec_version": "2.3", "version": "3.0"},
+            "scheme": self.scheme,
+            "http_version": request.http_version,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": self.config.root_path,
+            "headers": request.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": request.state.copy(),  # type: ignore[typeddict-item]
+            "subprotocols": subprotocols,
+            "extensions": {"websocket.http.response": {}},
+        }
+        try:
+            self.answer = negotiate(request.headers, deflates=self.deflates)
+        except InvalidHandshake as exc:
+            status = 426 if getattr(exc, "name", None) == "Sec-WebSocket-Version" else 400
+            await self._refuse(status)
         else:
-            assert self.app_put is not None
-            for message in self.channel.feed(data):
-                text, binary = (message.data.decode(), None) if message.is_text else (None, message.data)
-                await self.app_put({"type": "websocket.receive", "text": text, "bytes": binary})
-        if self.channel.over:
+            if valid_server_name(self.config, request):
+                await self._run_app()
+            else:
+                await self._refuse(404)
+
+    async def _run_app(self) -> None:
+        deflate = self.answer.deflate
+        core = Core(self.config.websocket_max_message_size, deflate)
+        self.channel = FrameChannel(self._server.stream, core, deflate.local_max_window_bits if deflate else 0)
+        self.scope["extensions"][EXTENSION] = self.channel  # type: ignore[assignment]
+        to_thread, from_thread = trio.to_thread.run_sync, trio.from_thread.run
+        await run_app(self.app, self.config, self.scope, self._app_receive, self.app_send, to_thread, from_thread)
+
+    async def _app_receive(self) -> Any:
+        """ASGI's `receive`; of a channel that was taken it tells nothing any more."""
+        assert self.channel is not None
+        if not self._told_connect:
+            self._told_connect = True
+            return {"type": "websocket.connect"}
+        if self.state is ASGIWebsocketState.HANDSHAKE:
+            self._accepted = trio.Event()
+            await self._accepted.wait()
+        if self.channel.taken:
+            await trio.sleep_forever()
+        try:
+            message = await self.channel.receive()
+        except trio.EndOfChannel:
+            return {"type": "websocket.disconnect", "code": self.channel.end_code}
+        text, binary = (message.data.decode(), None) if message.is_text else (None, message.data)
+        return {"type": "websocket.receive", "text": text, "bytes": binary}
+
+    async def _accept(self, message: Any) -> None:
+        assert self.channel is not None
+        headers = [*self.answer.headers, *message.get("headers", ())]
+        if subprotocol := message.get("subprotocol"):
+            headers.append((b"sec-websocket-protocol", subprotocol.encode()))
+        await self.send(Response(stream_id=self.stream_id, status_code=101, headers=headers))
+        self.state = ASGIWebsocketState.CONNECTED
+        h11 = self.send.__self__.connection  # type: ignore[attr-defined]
+        early, h11.buffer = bytes(h11.buffer), bytearray()
+        if early:  # frames that did not wait for this answer
+            self.channel.feed(early)
+        if self._accepted is not None:
+            self._accepted.set()
+
+    async def _app_ended(self) -> None:
+        if self.closed:
+            return
+        if self.state is ASGIWebsocketState.CONNECTED and self.channel is not None and self.channel.successor:
+            self._server.successor = self.channel.successor
+            return
+        if self.state is ASGIWebsocketState.CONNECTED:  # without a Close: a defect of the app's
+            assert self.channel is not None
             self.state = ASGIWebsocketState.CLOSED
-            await self.send(StreamClosed(stream_id=self.stream_id))
+            with trio.move_on_after(END_S, shield=True):
+                await self.channel.close(1011, "")
+        await super().app_send(None)
+
+    async def _refuse(self, status: int) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        if status == 426:
+            headers.append((b"sec-websocket-version", b"13"))
+        await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
+        await self.send(EndBody(stream_id=self.stream_id))
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
 
-def _wrong_version(request: Request) -> bool:
-    versions = [value.strip() for name, value in request.headers if name.lower() == b"sec-websocket-version"]
-    return bool(versions) and versions != [b"13"]
+def install(*, deflate: bool = False) -> None:
+    """Put FrameStream in the place of WSStream, and `server` under it, for all that Hypercorn serves in this process.
 
-
-def install() -> None:
-    """Put FrameStream in the place of WSStream, for all that Hypercorn serves in this process."""
+    `deflate`: whether permessage-deflate is agreed to, without context takeover.
+    """
+    server.install()
+    FrameStream.deflates = deflate
     hypercorn_h11.WSStream = FrameStream  # type: ignore[attr-defined]

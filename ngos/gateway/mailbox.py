@@ -1,12 +1,13 @@
 """The bounded queue of one connection: what it still has to be sent. Sync, but for waiting.
 
 Worst case per connection: `limit_bytes` of events and one round of fan-out, and replies up to REPLY_BYTES and the
-replies to what was in flight when they were passed: the reader stops there until the client has read (`low`).
+replies to what was in flight when they were passed: the reader stops there until the client has read (`low`). What
+all connections together hold is counted in their `Backlog`, and has a bound of its own.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -19,20 +20,43 @@ SEND_BYTES: Final = 64 * 1024
 
 
 @define(eq=False)
+class Backlog:
+    """What waits for all clients, in bytes. `relieve` is called when that is over the limit: it must make room.
+
+    Messages that wait for many are one in memory; here they count for each.
+    """
+
+    limit_bytes: int
+    relieve: Callable[[], None] = lambda: None
+    bytes: int = field(init=False, default=0)
+
+    def add(self, size_bytes: int) -> None:
+        self.bytes += size_bytes
+        if self.bytes > self.limit_bytes:
+            self.relieve()
+
+
+@define(eq=False)
 class Mailbox:
     """Parcels wait here until the writer has sent them: until then their bytes count."""
 
     limit_bytes: int
+    backlog: Backlog
     event_bytes: int = field(init=False, default=0)
     reply_bytes: int = field(init=False, default=0)
-    _parcels: deque[tuple[Parcel, bool, float]] = field(init=False, factory=deque)
-    _arrived: trio.Event = field(init=False, factory=trio.Event)
-    _sent: trio.Event = field(init=False, factory=trio.Event)
+    _parcels: list[tuple[Parcel, bool, float]] = field(init=False, factory=list)
+    _arrived: trio.Event | None = field(init=False, default=None)
+    _sent: trio.Event | None = field(init=False, default=None)
     _taken: int = field(init=False, default=0)
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return bool(self._parcels)
+
+    @property
+    def size_bytes(self) -> int:
+        """What waits."""
+        return self.event_bytes + self.reply_bytes
 
     def put_reply(self, parcel: Parcel) -> None:
         """Queue a reply. Never refused: the client asked for it, and what it may ask for is bounded elsewhere."""
@@ -49,7 +73,7 @@ class Mailbox:
 
     async def arrived(self) -> None:
         """Wait until there is something to send."""
-        if not self._parcels:
+        while not self._parcels:
             self._arrived = trio.Event()
             await self._arrived.wait()
 
@@ -70,14 +94,12 @@ class Mailbox:
 
     def sent(self) -> None:
         """What `peek` showed is with the kernel."""
-        for _ in range(self._taken):
-            parcel, is_event, _ = self._parcels.popleft()
-            if is_event:
-                self.event_bytes -= parcel.size_bytes
-            else:
-                self.reply_bytes -= parcel.size_bytes
+        self._drop(self._taken)
         self._taken = 0
-        self._sent.set()
+
+    def clear(self) -> None:
+        """Forget all that waits: nobody will read it."""
+        self._drop(len(self._parcels))
 
     async def low(self) -> None:
         """Wait until so few replies wait that more may be made."""
@@ -91,9 +113,25 @@ class Mailbox:
 
     def _put(self, parcel: Parcel, *, is_event: bool) -> None:
         self._parcels.append((parcel, is_event, trio.current_time()))
-        self._arrived.set()
+        if self._arrived is not None:
+            self._arrived.set()
+            self._arrived = None
+        self.backlog.add(parcel.size_bytes)  # last: to make room, it may clear this very mailbox
+
+    def _drop(self, count: int) -> None:
+        before = self.size_bytes
+        for parcel, is_event, _ in self._parcels[:count]:
+            if is_event:
+                self.event_bytes -= parcel.size_bytes
+            else:
+                self.reply_bytes -= parcel.size_bytes
+        del self._parcels[:count]
+        self.backlog.bytes -= before - self.size_bytes
+        if self._sent is not None:
+            self._sent.set()
+            self._sent = None
 
     async def _next_sent(self) -> None:
-        if self._sent.is_set():
+        if self._sent is None:
             self._sent = trio.Event()
         await self._sent.wait()

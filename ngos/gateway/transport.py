@@ -5,15 +5,16 @@ Plain ASGI has no word for a Ping, for the last sign of life, or for cutting a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, cast
 
 import trio
 from attrs import define, field
 from quart import Websocket
 
-from ngos.gateway.channel import FrameChannel, text_frame
+from ngos.gateway.channel import FrameChannel
 from ngos.gateway.frames import EXTENSION
+from ngos.gateway.wire import text_frame
 from ngos.protocol.close import CloseCode
 from ngos.protocol.parcel import Parcel
 
@@ -22,11 +23,37 @@ class BinaryMessage(Exception):
     """The peer sent a binary message: protocol.md section 2 closes with 1003."""
 
 
+class PeerLeft(Exception):
+    """The peer is gone, or is being told why it has to go: `code` says which (RFC 6455 section 7.4.1)."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+class Outlet(Protocol):
+    """Where frames for one client go out at once: see `FrameChannel.send_now`, which this is."""
+
+    send_now: Callable[[bytes], int] | None
+
+
 class Transport(Protocol):
-    """One WebSocket, accepted. Used by one reader and one writer at a time."""
+    """One WebSocket, accepted. Used by one reader and one writer at a time.
+
+    `outlet` is for those who send the same plain frames to many; whoever gets a short count from it must take the
+    rest from `rest`.
+    """
+
+    outlet: Outlet
+
+    async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
+        """Run `serve`, which is the life of the connection: now, or as soon as the caller has returned from the app."""
+        ...
 
     async def receive(self) -> bytes:
-        """The next text message, as UTF-8. Raises BinaryMessage. When the peer leaves, the caller is cancelled."""
+        """The next text message, as UTF-8. Raises BinaryMessage and PeerLeft.
+
+        Over plain ASGI, the caller is cancelled when the peer leaves.
+        """
         ...
 
     def more_received(self) -> bool:
@@ -34,14 +61,22 @@ class Transport(Protocol):
         ...
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
-        """Send what can be sent without waiting, and return the rest. Only while nothing else waits to be sent."""
+        """Send what can be sent without waiting, and return what `send` must be given."""
+        ...
+
+    def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
+        """What `send` must be given of a parcel of which the outlet took only so much."""
+        ...
+
+    def hold(self, held: bool) -> None:
+        """While held, nothing is sent but by `send`."""
         ...
 
     async def send(self, parcels: Sequence[Parcel]) -> None:
         """Send, in order; always a checkpoint. Cancelled, some of it may be lost: only `close` may follow."""
         ...
 
-    def ping(self) -> bool:
+    async def ping(self) -> bool:
         """Send a Ping. False: this transport can't, and whoever serves it watches over its peer."""
         ...
 
@@ -61,18 +96,36 @@ class Transport(Protocol):
 def transport_of(websocket: Websocket) -> Transport:
     """Our own frames where the server has them, else plain ASGI. To be called before the WebSocket is accepted."""
     channel: FrameChannel | None = cast("dict[str, Any]", websocket.scope.get("extensions") or {}).get(EXTENSION)
-    return AsgiTransport(websocket) if channel is None else FrameTransport(websocket, channel.take())
+    return AsgiTransport(websocket) if channel is None else FrameTransport(channel.take())
+
+
+class _NoOutlet:
+    """All goes by way of `send` and `try_send`."""
+
+    send_now: Callable[[bytes], int] | None = None
+
+
+_NO_OUTLET: Outlet = _NoOutlet()
 
 
 @define(eq=False)
 class FrameTransport:
     """Over our own frames, `channel`."""
 
-    _websocket: Websocket
     _channel: FrameChannel
+    outlet: Outlet = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.outlet = _NO_OUTLET if self._channel.deflate_bits else self._channel
+
+    async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
+        self._channel.succeed_by(serve)
 
     async def receive(self) -> bytes:
-        message = await self._channel.receive()
+        try:
+            message = await self._channel.receive()
+        except trio.EndOfChannel:
+            raise PeerLeft(self._channel.end_code) from None
         if message.is_text:
             return message.data
         raise BinaryMessage
@@ -81,24 +134,30 @@ class FrameTransport:
         return self._channel.unread() > 0
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
-        frames = _frames(parcel)
-        sent = self._channel.try_send(frames)
-        if sent == len(frames):
-            return None
-        return Parcel((), len(frames) - sent, frames[sent:]) if sent else parcel
+        frames = frames_of(parcel, self._channel.deflate_bits)
+        left = self._channel.try_send(frames)
+        return None if left is None else Parcel((), len(left), left)
+
+    def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
+        frames = frames_of(parcel)
+        return Parcel((), len(frames) - sent_bytes, self._channel.cut_short(frames, sent_bytes))
+
+    def hold(self, held: bool) -> None:
+        self._channel.hold(held)
 
     async def send(self, parcels: Sequence[Parcel]) -> None:
-        await self._channel.send(b"".join(map(_frames, parcels)))
+        bits = self._channel.deflate_bits
+        await self._channel.send(b"".join([frames_of(parcel, bits) for parcel in parcels]))
 
-    def ping(self) -> bool:
-        self._channel.ping()
+    async def ping(self) -> bool:
+        await self._channel.ping()
         return True
 
     def heard_at(self) -> float:
         return self._channel.heard_at
 
     async def close(self, code: CloseCode) -> None:
-        await self._websocket.close(code, code.reason)
+        await self._channel.close(code, code.reason)
 
     def abort(self) -> None:
         self._channel.abort()
@@ -109,7 +168,11 @@ class AsgiTransport:
     """Over plain ASGI, by whatever server. It can't ping: the server's own pings and TCP's timeouts have to do."""
 
     _websocket: Websocket
+    outlet: Outlet = field(init=False, default=_NO_OUTLET)
     _heard_at: float = field(init=False, factory=trio.current_time)
+
+    async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
+        await serve()
 
     async def receive(self) -> bytes:
         message = await self._websocket.receive()
@@ -124,13 +187,19 @@ class AsgiTransport:
     def try_send(self, parcel: Parcel) -> Parcel | None:
         return parcel
 
+    def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
+        raise NotImplementedError  # there is no outlet
+
+    def hold(self, held: bool) -> None:
+        pass
+
     async def send(self, parcels: Sequence[Parcel]) -> None:
         await trio.lowlevel.checkpoint()
         for parcel in parcels:
             for message in parcel.messages:
                 await self._websocket.send(message.decode())
 
-    def ping(self) -> bool:
+    async def ping(self) -> bool:
         return False
 
     def heard_at(self) -> float:
@@ -143,7 +212,14 @@ class AsgiTransport:
         """Plain ASGI has no way to."""
 
 
-def _frames(parcel: Parcel) -> bytes:
-    if parcel.frames is None:
-        parcel.frames = b"".join(map(text_frame, parcel.messages))
-    return parcel.frames
+def frames_of(parcel: Parcel, deflate_bits: int = 0) -> bytes:
+    """A parcel as frames, made once for all that have agreed on the same compression."""
+    if deflate_bits == 0 or not parcel.messages:
+        if parcel.frames is None:
+            parcel.frames = b"".join([text_frame(message) for message in parcel.messages])
+        return parcel.frames
+    frames = parcel.deflated.get(deflate_bits)
+    if frames is None:
+        frames = b"".join([text_frame(message, deflate_bits) for message in parcel.messages])
+        parcel.deflated = {**parcel.deflated, deflate_bits: frames}
+    return frames

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextvars
 import secrets
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol
 
 import trio
 from attrs import define, field
@@ -23,14 +24,26 @@ CHANNEL_BATCHES: Final = 64
 """Batches that wait for a topic's task. A batch is at most `committer.BATCH_BYTES` and what its commands cascade to."""
 ROUND_BYTES: Final = 128 * 1024
 """What one round hands to each mailbox, far under what makes a client slow: writers get a turn between rounds."""
-TURN: Final = 500
-"""Mailboxes that are filled before other tasks get a turn."""
+TURN: Final = 256
+"""Subscribers that are served before other tasks get a turn, with what is short."""
+TURN_BYTES: Final = 4 * 1024 * 1024
+"""The same in bytes, with what is long: about 2 ms."""
 
 
 class Subscriber(Protocol):
     """Who gets events: a connection. `offer_events` never blocks and never raises; hashable by identity."""
 
     def offer_events(self, parcel: Parcel) -> None: ...
+
+
+Deliver = Callable[[Iterable[Any], Parcel], None]
+"""Gives a parcel to each of some subscribers, by `offer_events` or by a shorter way that it knows; never blocks."""
+
+
+def offer_to_each(subscribers: Iterable[Subscriber], parcel: Parcel) -> None:
+    """The plain way."""
+    for subscriber in subscribers:
+        subscriber.offer_events(parcel)
 
 
 class PositionReader(Protocol):
@@ -72,6 +85,7 @@ class Hub:
     """See the module. What is not `async` is atomic: no other task runs in between."""
 
     _read_position: PositionReader
+    _deliver: Deliver = offer_to_each
     deliveries: int = field(init=False, default=0)
     events: int = field(init=False, default=0)
     _topics: dict[str, Topic] = field(init=False, factory=dict)
@@ -200,14 +214,18 @@ class Hub:
                 topic.live[subscriber] = None
             elif last > after:  # in the midst of these events: its part now, with the others from the next on
                 fresh = [m for m, event in zip(messages, events, strict=True) if (event.seq or 0) > after]
-                subscriber.offer_events(Parcel.of(fresh))
+                self._deliver((subscriber,), Parcel.of(fresh))
                 topic.joining[subscriber] = last
-        for index, subscriber in enumerate(tuple(topic.live), start=1):
-            if index % TURN == 0:
-                await trio.lowlevel.checkpoint()
-            if subscriber in topic.live:  # it may have left during a checkpoint
-                subscriber.offer_events(parcel)
-                self.deliveries += len(messages)
+        turn = min(TURN, max(1, TURN_BYTES // parcel.size_bytes))
+        waiting = iter(tuple(topic.live))
+        while subscribers := tuple(islice(waiting, turn)):
+            self._deliver(subscribers, parcel)
+            self.deliveries += len(messages) * len(subscribers)
+            if len(subscribers) < turn:
+                break
+            await trio.lowlevel.checkpoint()
+            # Who left meanwhile gets no more; what joined comes in with the next round.
+            waiting = iter([subscriber for subscriber in waiting if subscriber in topic.live])
 
     def encode(self, event: LoggedEvent) -> bytes:
         """The event's message: of a durable topic always the same bytes, on every node and in every replay."""

@@ -6,13 +6,17 @@ from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """Why a connection ended; `reason` is what the close frame says (RFC 6455 section 7.4)."""
+    """Why a connection ended; `reason` is what the close frame says (RFC 6455 section 7.4).
+
+    VANISHED is never sent: the peer left without a Close.
+    """
 
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
     BINARY_MESSAGE = 1003
     NOT_UTF8 = 1007
+    VANISHED = 1006
     POLICY = 1008
     MESSAGE_TOO_BIG = 1009
     INTERNAL = 1011
@@ -22,6 +26,14 @@ class CloseCode(IntEnum):
     FORBIDDEN = 4403
     NO_SIGN_OF_LIFE = 4408
     TOO_MANY_MESSAGES = 4429
+
+    @classmethod
+    def of_peer(cls, code: int) -> CloseCode:
+        """Why a connection ended that the peer ended, by the Close code that it or its fault caused.
+
+        What it chose to say itself is its own affair: NORMAL.
+        """
+        return cls(code) if code in _OF_PEER else cls.NORMAL
 
     @property
     def reason(self) -> str:
@@ -40,6 +52,7 @@ _REASONS = {
     CloseCode.PROTOCOL_ERROR: "protocol error",
     CloseCode.BINARY_MESSAGE: "send text, not binary",
     CloseCode.NOT_UTF8: "not UTF-8",
+    CloseCode.VANISHED: "gone without a word",
     CloseCode.POLICY: "policy",
     CloseCode.MESSAGE_TOO_BIG: "message over the limit",
     CloseCode.INTERNAL: "a defect in the server",
@@ -60,5 +73,14 @@ _MAY_RECONNECT = frozenset(
         CloseCode.UNAUTHENTICATED,
         CloseCode.NO_SIGN_OF_LIFE,
         CloseCode.TOO_MANY_MESSAGES,
+    }
+)
+
+_OF_PEER = frozenset(
+    {
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.VANISHED,
+        CloseCode.NOT_UTF8,
+        CloseCode.MESSAGE_TOO_BIG,
     }
 )

@@ -31,7 +31,7 @@ class Collector:
         for code, count in sorted(self._connections.closes.items()):
             closes.add_metric([str(int(code))], count)
         yield closes
-        waiting = sum(c.mailbox.event_bytes + c.mailbox.reply_bytes for c in self._connections.open.values())
+        waiting = self._connections.backlog.bytes
         yield GaugeMetricFamily("ngos_mailbox_bytes", "Bytes that wait for clients.", waiting)
         yield GaugeMetricFamily("ngos_subscriptions", "Subscriptions.", sum(self._hub.counts().values()))
         yield CounterMetricFamily("ngos_events_published", "Events that subscribers were there for.", self._hub.events)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from attrs import define
 from quart import Response, has_websocket_context, request, websocket
+from quart.asgi import ASGIWebsocketConnection
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIWebsocketConnection
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import WebsocketMismatch
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
 from ngos.gateway.connections import Connections
+from ngos.gateway.frames import EXTENSION
 from ngos.gateway.once import Once
 from ngos.gateway.transport import transport_of
 from ngos.incidents import incident
@@ -55,9 +59,31 @@ class Parts:
     unready: Callable[[], Awaitable[list[str]]]
 
 
+class _WebsocketConnection(TrioASGIWebsocketConnection):
+    """A WebSocket of the app's: on our own frames, without a task that waits for ASGI's messages, and it is not closed
+    when its handler has returned, which leaves it to a successor.
+    """
+
+    async def __call__(self, receive: Any, send: Any) -> None:
+        if EXTENSION not in (self.scope.get("extensions") or {}):
+            return await super().__call__(receive, send)
+        await receive()  # websocket.connect
+
+        async def send_but_close(message: Any) -> None:
+            if message["type"] != "websocket.close":
+                await send(message)
+
+        websocket = self._create_websocket_from_scope(send)
+        return await ASGIWebsocketConnection.handle_websocket(self, websocket, send_but_close)
+
+
+class _Site(QuartTrio):
+    asgi_websocket_class = _WebsocketConnection
+
+
 def make_site(parts: Parts) -> QuartTrio:
     """The app. It owns nothing: all state is in `parts`."""
-    site = QuartTrio("ngos", static_folder=None)
+    site = _Site("ngos", static_folder=None)
     site.config["MAX_CONTENT_LENGTH"] = parts.settings.message_bytes
     settings = parts.settings
 
@@ -69,7 +95,7 @@ def make_site(parts: Parts) -> QuartTrio:
             raise guard.Rejection(503, "restarting")
         transport = transport_of(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
         await websocket.accept()
-        await parts.connections.serve(transport, client_id)
+        await transport.begin(partial(parts.connections.serve, transport, client_id))
 
     @site.get("/")
     async def index() -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,9 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.gateway.connection import Connection
+from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
-from ngos.gateway.transport import BinaryMessage
+from ngos.gateway.transport import BinaryMessage, PeerLeft
 from ngos.log.committer import Answer, Encoded, Handler, Write
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.close import CloseCode
@@ -36,9 +37,25 @@ class FakeTransport:
     pings: list[float] = field(factory=list)
     closed: CloseCode | None = None
     close_hangs: bool = False
-    _incoming: deque[bytes | None] = field(factory=deque)
+    held: bool = False
+    aborted: bool = False
+    send_now: None = None  # everything goes by `try_send` and `send`
+    _incoming: deque[bytes | PeerLeft | None] = field(factory=deque)
     _arrived: trio.Event = field(factory=trio.Event)
     _heard_at: float = field(factory=trio.current_time)
+
+    @property
+    def outlet(self) -> FakeTransport:
+        return self
+
+    async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
+        await serve()
+
+    def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
+        raise AssertionError("there is no outlet")
+
+    def hold(self, held: bool) -> None:
+        self.held = held
 
     def say(self, type_: str, payload: dict[str, Any] | None = None, id_: str | None = None) -> None:
         message: dict[str, Any] = {"type": type_, "payload": payload or {}}
@@ -49,6 +66,11 @@ class FakeTransport:
         self._heard_at = trio.current_time()
         self._arrived.set()
 
+    def leave(self, code: int = 1000) -> None:
+        """The peer ends the connection."""
+        self._incoming.append(PeerLeft(code))
+        self._arrived.set()
+
     async def receive(self) -> bytes:
         await trio.lowlevel.checkpoint()
         while not self._incoming:
@@ -57,6 +79,8 @@ class FakeTransport:
         message = self._incoming.popleft()
         if message is None:
             raise BinaryMessage
+        if isinstance(message, PeerLeft):
+            raise message
         return message
 
     def more_received(self) -> bool:
@@ -75,7 +99,8 @@ class FakeTransport:
         for parcel in parcels:
             self._take(parcel)
 
-    def ping(self) -> bool:
+    async def ping(self) -> bool:
+        await trio.lowlevel.checkpoint()
         self.pings.append(trio.current_time())
         if self.answers_pings:
             self._heard_at = trio.current_time()
@@ -90,7 +115,7 @@ class FakeTransport:
             await trio.sleep_forever()
 
     def abort(self) -> None:
-        self.closed = None
+        self.aborted = True
 
     def _take(self, parcel: Parcel) -> None:
         self.sent.extend(orjson.loads(message) for message in parcel.messages)
@@ -158,4 +183,5 @@ def connection_of(
         committer=committer or FakeCommitter(),  # type: ignore[arg-type]
         settings=Settings(**settings),
         clock_ms=lambda: 0,
+        backlog=Backlog(1 << 30),
     )

@@ -13,7 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from ngos.gateway.channel import READ_BYTES, FrameChannel, Received, text_frame
+from ngos.gateway.channel import READ_BYTES, VANISHED, FrameChannel, Received
+from ngos.gateway.core import Core
+from ngos.gateway.wire import frame_end, text_frame
 
 
 class Peer:
@@ -24,7 +26,7 @@ class Peer:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.socket = trio.socket.from_stdlib_socket(theirs)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        self.channel = FrameChannel(stream, Protocol(Side.SERVER, max_size=max_size))
+        self.channel = FrameChannel(stream, Core(max_size))
         self.protocol = Protocol(Side.CLIENT, max_size=None)
 
     async def frames(self) -> list[Frame]:
@@ -51,10 +53,11 @@ def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin=fin).serialize(mask=True)
 
 
-@given(st.binary(max_size=70_000))
-def test_a_frame_is_what_the_library_makes(data: bytes) -> None:
-    """Tries to make a frame that differs from the one of the `websockets` library."""
-    assert Frame(Opcode.TEXT, data).serialize(mask=False) == text_frame(data)
+def received(channel: FrameChannel) -> list[Received]:
+    """All that was fed and not received yet."""
+    messages = list(reversed(channel._unread))
+    channel._unread.clear()
+    return messages
 
 
 messages = st.lists(st.tuples(st.text(max_size=300), st.integers(1, 4)), min_size=1, max_size=10)
@@ -76,12 +79,11 @@ def test_bytes_may_be_cut_anywhere(texts: list[tuple[str, int]], data: st.DataOb
 
     async def feed() -> list[Received]:
         peer = Peer()
-        received = []
         for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
-            received += peer.channel.feed(wire[start:end])
+            peer.channel.feed(wire[start:end])
         peer.channel.abort()
         peer.socket.close()
-        return received
+        return received(peer.channel)
 
     assert [Received(text.encode(), is_text=True) for text, _ in texts] == trio.run(feed)
 
@@ -89,12 +91,13 @@ def test_bytes_may_be_cut_anywhere(texts: list[tuple[str, int]], data: st.DataOb
 async def test_what_the_kernel_does_not_take_is_sent_later(peer: Peer) -> None:
     """Tries to lose, repeat or tear bytes where a write is cut short, with Pongs due in the midst of it."""
     wire = b"".join(text_frame(b"%d" % number * 1000) for number in range(100))
-    sent = peer.channel.try_send(wire)
-    assert 0 < sent < len(wire)
+    left = peer.channel.try_send(wire)
+    assert left is not None
+    assert 0 < len(left) < len(wire)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.send, wire[sent:])
+        nursery.start_soon(peer.channel.send, left)
         await wait_all_tasks_blocked()
-        assert 0 == peer.channel.try_send(b"x")
+        assert b"x" == peer.channel.try_send(b"x")
         peer.channel.feed(masked(Opcode.PING, b"now"))
         frames = await peer.frames_until(101)
     assert [b"%d" % number * 1000 for number in range(100)] == [f.data for f in frames if f.opcode is Opcode.TEXT]
@@ -108,16 +111,88 @@ async def test_a_flood_of_pings_that_is_not_read(peer: Peer) -> None:
     assert len(peer.channel._control) < 2048
 
 
-async def test_a_torn_frame_ends_in_a_cut(peer: Peer) -> None:
-    """Tries to have a Close sent in the midst of another frame."""
-    wire = text_frame(b"x" * 10_000_000)
-    with trio.move_on_after(0):
-        await peer.channel.send(wire)
+async def test_a_peer_that_does_not_read_is_cut(peer: Peer) -> None:
+    """Tries to keep a connection by not taking in the rest of a frame, and the Close behind it."""
     with trio.move_on_after(0.01) as scope:
-        await peer.channel.send(wire)
+        await peer.channel.send(text_frame(b"x" * 10_000_000))
     assert scope.cancelled_caught
-    await peer.channel.close(1013, "slow")
+    with trio.move_on_after(0.01) as scope:
+        await peer.channel.close(1013, "slow")
+    assert scope.cancelled_caught
     assert -1 == peer.channel._socket.fileno()
+
+
+@pytest.mark.parametrize("by_try_send", [False, True])
+async def test_a_slow_peer_hears_the_close_after_the_frame(peer: Peer, by_try_send: bool) -> None:
+    """Tries to have a Close sent in the midst of a frame, or not at all, to a peer that reads again at last."""
+    wire = text_frame(b"a" * 50_000) + text_frame(b"b" * 2_000_000) + text_frame(b"c")
+    if by_try_send:
+        left = peer.channel.try_send(wire)
+        assert left is not None
+    else:
+        with trio.move_on_after(0.01):
+            await peer.channel.send(wire)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.close, 1013, "slow")
+        frames: list[Frame] = []
+        while not frames or frames[-1].opcode is not Opcode.CLOSE:
+            frames += await peer.frames()
+        await _send_all(peer, masked(Opcode.CLOSE, frames[-1].data))
+    assert [50_000, 2_000_000][: len(frames) - 1] == [len(frame.data) for frame in frames[:-1]]
+    assert 1013 == int.from_bytes(frames[-1].data[:2], "big")
+
+
+@given(st.lists(st.binary(max_size=70_000), max_size=5), st.data())
+def test_the_end_of_a_frame(messages: list[bytes], data: st.DataObject) -> None:
+    """Tries to find a place in a row of frames of which the wrong end is told."""
+    frames = [text_frame(message) for message in messages]
+    ends = [sum(map(len, frames[:count])) for count in range(len(frames) + 1)]
+    at = data.draw(st.integers(0, ends[-1]))
+    start = data.draw(st.sampled_from([end for end in ends if end <= at]))
+    assert min(end for end in ends if end >= at) == frame_end(b"".join(frames), start, at)
+
+
+async def test_nothing_goes_ahead_of_what_waits(peer: Peer) -> None:
+    """Tries to have a frame sent at once while others wait, whoever holds them: the app, the channel, or a `send`."""
+    channel = peer.channel
+    assert channel.send_now is not None
+    channel.hold(True)
+    assert channel.send_now is None
+    channel.hold(False)
+    left = channel.try_send(text_frame(b"x" * 1_000_000))
+    assert b"" == left
+    assert channel.send_now is None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.send, left)
+        await peer.frames_until(1)
+    assert channel.send_now is not None
+    channel.gone()
+    assert channel.send_now is None
+
+
+async def test_a_peer_that_is_gone(peer: Peer) -> None:
+    """Tries to get a message, or anything but the end, from a connection that the peer has cut."""
+    peer.socket.close()
+    with pytest.raises(trio.EndOfChannel):
+        await peer.channel.receive()
+    assert VANISHED == peer.channel.end_code
+    await peer.channel.send(text_frame(b"x"))
+    await peer.channel.close(1000, "")
+
+
+async def test_a_ping_to_a_peer_that_takes_nothing(peer: Peer) -> None:
+    """Tries to lose a Ping that has to wait; alone it must go out as soon as there is room."""
+    while not peer.channel.try_send(text_frame(b"x" * 100)):
+        pass
+    peer.channel._rest = b""  # as if the kernel had been full at the end of a frame
+    peer.channel._settle()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.ping)
+        await wait_all_tasks_blocked()
+        assert 1 == len(nursery.child_tasks)
+        got = b""
+        while not got.endswith(b"\x89\x00"):
+            got += await peer.socket.recv(1 << 20)
 
 
 async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
@@ -128,7 +203,7 @@ async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
         assert Opcode.CLOSE is frame.opcode
         await wait_all_tasks_blocked()
         assert 1 == len(nursery.child_tasks)
-        peer.channel.feed(masked(Opcode.CLOSE, frame.data))
+        await _send_all(peer, masked(Opcode.CLOSE, frame.data))
 
 
 @pytest.mark.parametrize(
@@ -138,6 +213,10 @@ async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
         (masked(Opcode.TEXT, b"x" * 65537), 1009),
         (masked(Opcode.TEXT, b"x" * 60000, fin=False) + masked(Opcode.CONT, b"x" * 60000), 1009),
         (bytes.fromhex("81ff7fffffffffffffff00000000"), 1009),  # 2**63 - 1 bytes, declared
+        (masked(Opcode.TEXT, b"\xff", fin=False), 1007),
+        (masked(Opcode.TEXT, b"\xff") + masked(Opcode.CLOSE, b"\x03\xe8"), 1007),
+        (masked(Opcode.TEXT, b"\xce", fin=False) + masked(Opcode.CONT, b"x"), 1007),
+        (masked(Opcode.TEXT, b"x", fin=False) + masked(Opcode.CLOSE, b"\x03\xe8"), 1000),
         (masked(Opcode.CONT, b"x"), 1002),
         (b"\x81\x01x", 1002),  # not masked
         (b"\x83\x80\0\0\0\0", 1002),  # a reserved opcode
@@ -146,9 +225,11 @@ async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
 )
 async def test_a_broken_frame_is_closed_with_its_code(peer: Peer, wire: bytes, code: int) -> None:
     """Tries to get a message through that breaks RFC 6455, or no Close for it."""
-    assert [] == peer.channel.feed(wire)
-    assert peer.channel.over
-    assert [] == peer.channel.feed(masked(Opcode.TEXT, b"more"))
+    peer.channel.feed(wire)
+    peer.channel.feed(masked(Opcode.TEXT, b"more"))
+    with pytest.raises(trio.EndOfChannel):
+        await peer.channel.receive()
+    assert code == peer.channel.end_code
     (frame,) = await peer.frames_until(1)
     assert code == int.from_bytes(frame.data[:2], "big")
 
@@ -158,56 +239,47 @@ async def test_empty_fragments_take_no_memory(peer: Peer) -> None:
     peer.channel.feed(masked(Opcode.TEXT, b"", fin=False))
     for _ in range(100):
         peer.channel.feed(masked(Opcode.CONT, b"", fin=False) * 1000)
-    assert peer.channel._parts is not None
-    assert 1 == len(peer.channel._parts)
+    assert [] == peer.channel._core._parts
+    assert [] == peer.channel._core.events
 
 
 async def test_what_the_app_does_not_come_to_stops_the_socket(peer: Peer) -> None:
     """Tries to fill the memory with messages that the app does not come to; and to lose one of them."""
     wire = masked(Opcode.TEXT, b"x" * 1000)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.hand_over, wire)
-        nursery.start_soon(_send_all, peer, wire * 9999)
+        nursery.start_soon(_send_all, peer, wire * 10_000)
         await wait_all_tasks_blocked()
-        assert 2 == len(nursery.child_tasks)
+        assert 1 == len(nursery.child_tasks)
         for _ in range(10_000):
             assert Received(b"x" * 1000, is_text=True) == await peer.channel.receive()
             assert peer.channel.unread() <= READ_BYTES // 1000
-        peer.socket.close()
-        with trio.move_on_after(5):
-            await peer.channel.receive()
 
 
 async def _send_all(peer: Peer, wire: bytes) -> None:
     await trio.SocketStream(peer.socket).send_all(wire)
 
 
-@pytest.mark.parametrize("handed_over", [False, True])
-async def test_a_close_that_crosses_the_first_bytes(peer: Peer, handed_over: bool) -> None:
-    """Tries to have nobody read the peer's Close, because the app has stopped reading and nobody else has begun."""
+async def test_a_close_that_crosses_messages(peer: Peer) -> None:
+    """Tries to have nobody read the peer's Close, because the app has stopped reading; or a late message received."""
     async with trio.open_nursery() as nursery:
-        if handed_over:
-            nursery.start_soon(peer.channel.hand_over, masked(Opcode.TEXT, b"x"))
-            await wait_all_tasks_blocked()
         with trio.fail_after(5):
             nursery.start_soon(peer.channel.close, 1012, "restarting")
-            await wait_all_tasks_blocked()
-            if not handed_over:
-                nursery.start_soon(peer.channel.hand_over, masked(Opcode.TEXT, b"x"))
             (frame,) = await peer.frames_until(1)
             await _send_all(peer, masked(Opcode.TEXT, b"late") + masked(Opcode.CLOSE, frame.data))
+    assert 0 == peer.channel.unread()
+    assert 1012 == peer.channel.end_code
 
 
 @pytest.mark.parametrize("there_is_room", [False, True])
 async def test_a_pong_waits_for_the_rest_of_a_frame(peer: Peer, there_is_room: bool) -> None:
     """Tries to have a Pong sent inside of a frame that was sent in part, before its rest is on its way."""
     wire = text_frame(b"x" * 200_000)
-    sent = peer.channel.try_send(wire)
-    assert 0 < sent < len(wire)
+    left = peer.channel.try_send(wire)
+    assert b"" == left
     got = await peer.socket.recv(1 << 20) if there_is_room else b""
     peer.channel.feed(masked(Opcode.PING, b"!!"))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.send, wire[sent:])
+        nursery.start_soon(peer.channel.send, left)
         while len(got) < len(wire) + 4:
             got += await peer.socket.recv(1 << 20)
     assert wire + b"\x8a\x02!!" == got

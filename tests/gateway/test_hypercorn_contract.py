@@ -1,12 +1,13 @@
-"""What `ngos.gateway.frames` relies on of Hypercorn's inside, assumption by assumption."""
+"""What `ngos.gateway.frames` and `ngos.gateway.server` rely on of Hypercorn's inside, assumption by assumption."""
 
 from __future__ import annotations
 
 import inspect
 from importlib.metadata import version
 
+import h11 as h11_library
 from hypercorn.protocol import ProtocolWrapper, h11, ws_stream
-from hypercorn.trio import run
+from hypercorn.trio import run, task_group
 from hypercorn.trio.tcp_server import TCPServer
 
 
@@ -37,19 +38,81 @@ def test_the_server_is_looked_up_where_it_is_contained() -> None:
     assert inspect.iscoroutinefunction(TCPServer.run)
 
 
+def test_the_loop_that_is_replaced() -> None:
+    """Tries to change the loop that `Server._read_data` stands for, or what comes after it."""
+    loop = """\
+    async def _read_data(self) -> None:
+        while True:
+            try:
+                with trio.fail_after(self.config.read_timeout or inf):
+                    data = await self.stream.receive_some(MAX_RECV)
+            except (
+                trio.ClosedResourceError,
+                trio.BrokenResourceError,
+                trio.TooSlowError,
+            ):
+                break
+            else:
+                await self.protocol.handle(RawData(bytes(data)))
+                if data == b"":
+                    break
+        await self.protocol.handle(Closed())
+"""
+    assert loop == inspect.getsource(TCPServer._read_data)
+    after = inspect.getsource(TCPServer.run).partition("await self._read_data()")[2]
+    assert "finally:\n            await self._close()" in after
+    assert "self.protocol" not in after + inspect.getsource(TCPServer._close)
+
+
+def test_the_request_is_handled_to_its_end_before_anything_is_read() -> None:
+    """Tries to have Hypercorn read the socket, or start a task, while `FrameStream.handle` serves the WebSocket."""
+    create = inspect.getsource(h11.H11Protocol._create_stream)
+    assert "await self.stream.handle(\n            Request(" in create
+    assert "spawn" not in create
+    assert "await self._create_stream(event)" in inspect.getsource(h11.H11Protocol._handle_events)
+
+
+def test_what_came_with_the_request() -> None:
+    """Tries to hide the bytes behind the request, or to have them parsed again when we have taken them."""
+    behind = h11_library.Connection(h11_library.SERVER)
+    behind.receive_data(
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbehind",
+    )
+    behind.next_event()
+    behind.next_event()
+    connection = h11.H11WSConnection(behind)
+    assert bytearray(b"behind") == connection.buffer
+    connection.buffer = bytearray()
+    assert h11_library.NEED_DATA is connection.next_event()
+
+
 def test_what_is_inherited() -> None:
     """Tries to lose a state, a method or an argument that FrameStream takes from WSStream."""
-    assert {"HANDSHAKE", "CONNECTED", "CLOSED", "HTTPCLOSED"} <= set(ws_stream.ASGIWebsocketState.__members__)
-    for name in ("handle", "app_send", "_accept"):
-        assert inspect.iscoroutinefunction(getattr(ws_stream.WSStream, name))
-    handle = inspect.getsource(ws_stream.WSStream.handle)
-    assert "self.app, self.config, self.scope, self.app_send" in handle
-    assert '"extensions": {"websocket.http.response": {}}' in handle
-    accept = inspect.getsource(ws_stream.Handshake.accept)
-    assert "if self.extensions is not None:" in accept
-    assert "self.accepted = True" in accept
+    assert {"HANDSHAKE", "CONNECTED", "CLOSED"} <= set(ws_stream.ASGIWebsocketState.__members__)
+    app_send = inspect.getsource(ws_stream.WSStream.app_send)
+    assert "websocket.http.response.start" in app_send
+    assert "await self._send_error_response(500)" in app_send
+    assert "await self.send(StreamClosed(stream_id=self.stream_id))" in app_send
+    init = inspect.getsource(ws_stream.WSStream.__init__)
+    for name in ("app", "config", "client", "server", "send", "stream_id", "scheme", "state", "closed"):
+        assert f"self.{name} = " in init
 
 
-def test_pings_are_ours() -> None:
-    """Tries to have Hypercorn send Pings of its own between our frames."""
-    assert "if self.config.websocket_ping_interval is not None:" in inspect.getsource(ws_stream.WSStream._accept)
+async def test_an_app_is_told_on_when_it_has_ended() -> None:
+    """Tries to run an app in place without the `send(None)` that tells of its end, or to let what it raises through."""
+    told = []
+
+    class Config:
+        class log:  # noqa: N801 - Hypercorn's name
+            @staticmethod
+            async def exception(*_: object) -> None:
+                told.append("logged")
+
+    async def app(*_: object) -> None:
+        raise RuntimeError
+
+    async def send(message: object) -> None:
+        told.append(message)
+
+    await task_group._handle(app, Config, {}, None, send, None, None)  # type: ignore[arg-type]
+    assert ["logged", None] == told

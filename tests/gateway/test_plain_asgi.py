@@ -15,7 +15,7 @@ from tests.servers import running_server
 
 async def test_plain_asgi_does_the_same(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries to find a difference that a client could see."""
-    monkeypatch.setattr(frames, "install", lambda: None)
+    monkeypatch.setattr(frames, "install", lambda *, deflate: None)
     monkeypatch.setattr(h11, "WSStream", WSStream)
     async with (
         running_server(database_url) as server,

@@ -68,8 +68,8 @@ def test_nothing_is_sent_that_no_command_asked_for() -> None:
 
 
 def test_close_codes() -> None:
-    """The codes are those of section 8, each reason fits into a close frame, clients come back on the right ones."""
-    known = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4429}
+    """The codes are those of section 8 and 1006, which is never sent; reasons fit; clients return on the right ones."""
+    known = {1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4429}
     assert known == {int(code) for code in CloseCode}
     assert all(len(code.reason.encode()) <= 123 for code in CloseCode)
     assert all(code.reason for code in CloseCode if code is not CloseCode.NORMAL)

@@ -1,0 +1,68 @@
+"""Hypercorn's server of one connection, contained: what fails in one ends that one, and nothing else.
+
+In Hypercorn 0.18 an exception in the handling of a connection goes through its nurseries and ends them all, and peers
+can cause some: an illegal chunk after the answer has begun, `Upgrade: h2c` with settings that are not base64, frames
+that don't wait for the upgrade. tests/web/test_impatient.py has them.
+
+And when an app has left its WebSocket to a successor (see `frames`), it is run here, where nothing of HTTP is left.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from math import inf
+
+import hypercorn.trio.run
+import structlog
+import trio
+from hypercorn.events import Closed, RawData
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+
+_log = structlog.get_logger("ngos")
+
+
+class Server(TCPServer):
+    """Hypercorn's server of one connection."""
+
+    successor: Callable[[], Awaitable[None]] | None = None
+
+    async def run(self) -> None:
+        """Serve the connection until it ends, in whichever way; raises only Cancelled."""
+        try:
+            await super().run()
+        except* Exception as group:
+            # A line and no traceback: the peer decides how often this happens.
+            for exc in _leaves(group):
+                last = traceback.extract_tb(exc.__traceback__)[-1]
+                where = f"{last.filename}:{last.lineno}"
+                _log.warning("http.connection_failed", reason=repr(exc)[:200], where=where)
+
+    async def _read_data(self) -> None:
+        """Hypercorn's loop, up to where an app has left the socket to a successor."""
+        data = b" "
+        while data:
+            try:
+                with trio.fail_after(self.config.read_timeout or inf):
+                    data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+                break
+            await self.protocol.handle(RawData(data))
+            if self.successor is not None:
+                del self.protocol
+                await self.successor()
+                return
+        await self.protocol.handle(Closed())
+
+
+def install() -> None:
+    """Serve by this all that Hypercorn serves in this process."""
+    hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined]
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc
