@@ -24,6 +24,10 @@ from ngos.errors import SetupError
 from ngos.gateway import frames
 
 BACKLOG: Final = 1024
+HTTP_DRAIN_S: Final = 0.5
+"""What an answer over HTTP may still take when the connections have been drained."""
+UNSENT_BYTES: Final = 256 * 1024
+"""What the kernel holds for a client beyond what TCP has under way: the rest waits where it is counted, and may age."""
 
 _log = structlog.get_logger("ngos")
 
@@ -52,8 +56,8 @@ async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Calla
         _log.info("server.ready", pid=os.getpid())
         on_ready()
         await stop.wait()
-        # Hypercorn gives what is left its graceful_timeout, and ends this scope; it must not take longer than that.
-        await trio.sleep(app.settings.close_s)
+        # Hypercorn gives what is left of HTTP its graceful_timeout, and ends this scope; it must not take much longer.
+        await trio.sleep(HTTP_DRAIN_S * 1.5)
         nursery.cancel_scope.cancel()
 
 
@@ -70,7 +74,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None
     config.errorlog = None
-    config.graceful_timeout = app.settings.close_s / 2
+    config.graceful_timeout = HTTP_DRAIN_S
     config.websocket_max_message_size = app.settings.message_bytes
     config.include_server_header = False
     await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
@@ -101,8 +105,7 @@ async def _drain_on_signal(app: App, stop: trio.Event, nursery: trio.Nursery) ->
 
 
 async def _drain(app: App, stop: trio.Event) -> None:
-    with trio.move_on_after(app.settings.drain_s):
-        await app.connections.drain()
+    await app.connections.drain(app.settings.drain_s)
     stop.set()
 
 
@@ -116,9 +119,12 @@ def listen(settings: Settings) -> socket.socket:
         raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What a client does not take in time is given up by the kernel too; accepted sockets inherit it.
+        # Accepted sockets inherit these, where the system has them.
         with suppress(OSError, AttributeError):
+            # What a client does not take in time is given up by the kernel too.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
+        with suppress(OSError, AttributeError):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)

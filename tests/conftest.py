@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.databases import TestServer
-from tests.servers import Running, running_server
+from tests.servers import TRANSPORTS, Running, running_server
 
 
 def pytest_configure() -> None:
@@ -44,8 +44,8 @@ def empty_database_url(postgres_server: TestServer) -> Iterator[str]:
     postgres_server.drop_database(conninfo)
 
 
-@pytest.fixture
-async def server(database_url: str) -> AsyncIterator[Running]:
-    """A server with the default settings, on a fresh database."""
-    async with running_server(database_url) as running:
+@pytest.fixture(params=TRANSPORTS)
+async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    """A server with the default settings, on a fresh database; over each of the transports."""
+    async with running_server(database_url, transport=request.param) as running:
         yield running

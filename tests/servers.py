@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
+import pytest
 import trio
 import typed_settings as ts
 from attrs import frozen
@@ -13,6 +15,13 @@ from attrs import frozen
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.daemon import listen, serve_http
+from ngos.gateway.frames import EXTENSION
+
+TRANSPORTS = ("frames", "plain-asgi")
+"""The ways to a client: by our frames' extension of ASGI, and without it, as on another server."""
+
+only_frames = pytest.mark.parametrize("server", ["frames"], indirect=True)
+"""For a test of what plain ASGI has no word for, or that looks into the frames."""
 
 
 @frozen
@@ -30,13 +39,24 @@ def settings_for(database_url: str, **overrides: Any) -> Settings:
 
 
 @asynccontextmanager
-async def running_server(database_url: str, **overrides: Any) -> AsyncIterator[Running]:
+async def running_server(database_url: str, *, transport: str = "frames", **overrides: Any) -> AsyncIterator[Running]:
     """Start a server, and stop it without draining."""
     settings = settings_for(database_url, **overrides)
     stop = trio.Event()
     with listen(settings) as listener:
         async with open_app(settings) as app, trio.open_nursery() as nursery:
-            await nursery.start(serve_http, app, listener, stop)
+            served = app if transport == "frames" else attrs.evolve(app, site=_without_extension(app.site))
+            await nursery.start(serve_http, served, listener, stop)
             port = listener.getsockname()[1]
             yield Running(app, f"ws://127.0.0.1:{port}/ws", f"http://127.0.0.1:{port}")
             nursery.cancel_scope.cancel()
+
+
+def _without_extension(site: Any) -> Any:
+    """The app as a server sees it that offers it nothing but ASGI."""
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        extensions = {name: value for name, value in (scope.get("extensions") or {}).items() if name != EXTENSION}
+        await site({**scope, "extensions": extensions}, receive, send)
+
+    return plain

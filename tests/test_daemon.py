@@ -3,84 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 import typed_settings as ts
-from attrs import define, field
 
 from ngos.client.errors import ConnectionLost
 from ngos.client.trio import connect
 from ngos.config import Settings
 from ngos.daemon import listen, serve
 from ngos.errors import SetupError
+from tests.daemons import LIMIT_S, daemon
 from tests.web.wire import RawSocket, raw_socket, request
-
-LIMIT_S = 20.0
-"""Nothing here takes this long; a process that hangs fails the test by it."""
-
-
-@define
-class Daemon:
-    """A server in a process of its own; its standard error is collected."""
-
-    process: trio.Process
-    url: str
-    http: str
-    stderr: bytearray = field(factory=bytearray)
-
-    async def ends(self) -> int:
-        """Wait for the exit code."""
-        with trio.fail_after(LIMIT_S):
-            return await self.process.wait()
-
-    @property
-    def log(self) -> str:
-        return self.stderr.decode()
-
-
-@asynccontextmanager
-async def daemon(database_url: str, *flags: str) -> AsyncIterator[Daemon]:
-    """Start `ngos serve`, and wait until it has printed its address; kills what is left of it at the end."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NGOS_")}
-    environment["NGOS_DATABASE_URL"] = database_url
-    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", *flags]
-    async with trio.open_nursery() as nursery:
-        process = await trio.lowlevel.open_process(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        )
-        assert process.stdout is not None
-        try:
-            started = Daemon(process, "", "")
-            nursery.start_soon(_collect, process, started.stderr)
-            printed = bytearray()
-            with trio.fail_after(LIMIT_S):
-                while not printed.endswith(b"\n"):
-                    data = await process.stdout.receive_some()
-                    assert data, started.log
-                    printed += data
-            started.http = printed.decode().strip()
-            started.url = started.http.replace("http", "ws") + "/ws"
-            yield started
-        finally:
-            if process.returncode is None:
-                process.kill()
-            with trio.CancelScope(shield=True):
-                await process.wait()  # noqa: ASYNC102 - killed
-        await process.stdout.aclose()
-
-
-async def _collect(process: trio.Process, into: bytearray) -> None:
-    assert process.stderr is not None
-    async for data in process.stderr:
-        into += data
 
 
 async def first_event(socket: RawSocket) -> tuple[str, dict[str, object]]:
@@ -146,6 +84,48 @@ async def test_every_watcher_hears_of_the_end(database_url: str) -> None:
         server.process.terminate()
         assert 0 == await server.ends()
     assert [] == missed
+
+
+async def test_a_drain_with_readers_and_others(database_url: str) -> None:
+    """Tries to have a reader cut without its 1012, all of them sent off at once, or the end held up by who never reads.
+
+    200 read; of 20 that don't, the kernel's buffers are full and events wait.
+    """
+    drain_s, readers, deaf = 3.0, 200, 20
+    codes: list[int] = []
+    times: list[float] = []
+    flags = ("--drain-s", str(drain_s), "--close-s", "0.5", "--status-interval-s", "60")
+    async with daemon(database_url, *flags) as server, trio.open_nursery() as nursery, AsyncExitStack() as stack:
+
+        async def read(client: RawSocket) -> None:
+            codes.append(await client.closed())
+            times.append(trio.current_time())
+            await client.frame(8, b"\x03\xf4")
+
+        for number in range(readers + deaf):
+            client = await stack.enter_async_context(raw_socket(server.http))
+            await client.message()
+            if number < readers:
+                nursery.start_soon(read, client)
+            else:
+                await client.command("subscribe", {"topic": "flood"})
+                await client.message()
+        publisher = await stack.enter_async_context(raw_socket(server.http))
+        payload = {"topic": "flood", "type": "t", "payload": {"x": "x" * 50_000}}
+        for _ in range(16):
+            await publisher.command("publish", payload)
+        for _ in range(17):
+            await publisher.message()
+        nursery.start_soon(read, publisher)
+        assert b"ngos_mailbox_bytes 0.0" not in (await request(server.http, "GET", "/metrics")).body
+        started = trio.current_time()
+        server.process.terminate()
+        with trio.fail_after(drain_s + 1):
+            assert 0 == await server.process.wait()
+    assert [1012] * (readers + 1) == codes
+    assert max(times) - started < drain_s
+    assert max(times) - min(times) > drain_s / 4, "spread"
+    assert "Traceback" not in server.log
 
 
 async def test_a_client_that_does_not_close_holds_nobody_up(database_url: str) -> None:

@@ -35,7 +35,7 @@ class Received:
 
 @define(eq=False)
 class FrameChannel:
-    """One accepted WebSocket. `receive` is for one task, `send` and `ping` for any others, `close` for one after all.
+    """One accepted WebSocket. `receive` is for one task, `send` and `ping` for any, `close` for one, once.
 
     `receive` reads the socket itself, in the app's own task: what the app does not come to is not read, and slows the
     peer down by TCP. `deflate_bits` is the size of the window that messages to the peer may be compressed with, as a
@@ -60,6 +60,8 @@ class FrameChannel:
     _held: bool = field(init=False, default=False)
     _sending: bool = field(init=False, default=False)
     _torn: bool = field(init=False, default=False)
+    _reading: bool = field(init=False, default=False)
+    _read_over: trio.Event | None = field(init=False, default=None)
     _rest: bytes = field(init=False, default=b"")
     _control: bytes = field(init=False, default=b"")
     _turn: trio.Lock = field(init=False, factory=trio.Lock)
@@ -176,7 +178,11 @@ class FrameChannel:
             self._flush()
             await self._send_owed()
             while not self._ended:
-                await self._read()
+                if self._reading:  # `receive`, in another task
+                    self._read_over = trio.Event()
+                    await self._read_over.wait()
+                else:
+                    await self._read()
             done = True
         finally:
             self._settle()
@@ -210,10 +216,15 @@ class FrameChannel:
 
     async def _read(self) -> None:
         """Read the socket once."""
+        self._reading = True
         try:
             data = await self._stream.receive_some(READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             data = b""
+        finally:
+            self._reading = False
+            if self._read_over is not None:
+                self._read_over.set()
         if not data:
             self.gone()
             return

@@ -119,6 +119,7 @@ class Connection:
 
     def cut(self) -> None:
         """End at once, without a word."""
+        self._peer_left = True
         self.end(CloseCode.GOING_AWAY)
         self._transport.abort()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
 from collections.abc import Callable
+from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
@@ -34,6 +36,11 @@ from ngos.protocol.messages import (
     SystemStatus,
 )
 from ngos.protocol.parcel import Parcel
+
+RECONNECT_AFTER_MS: Final = 1000
+DRAIN_PER_S: Final = 50
+"""Connections that are closed in a second of a drain, where its time allows: a small server stops at once."""
+DRAIN_STEP_S: Final = 0.1
 
 _log = structlog.get_logger("ngos.connection")
 
@@ -99,18 +106,36 @@ class Connections:
             connection.offer_events(parcel)
         return len(self.open)
 
-    async def drain(self) -> None:
-        """End gently: tell everybody, then close with 1012; returns when all have gone. Callers own the deadline."""
+    async def drain(self, drain_s: float) -> None:
+        """End gently: tell everybody, close with 1012 a few at a time, and when `drain_s` is over cut who is left.
+
+        Those who come back then don't come all at once. Returns when nobody is left to be waited for.
+        """
         self.draining = True
         # Not by way of the hub: each must have it before its own end.
-        parcel = Parcel.of([self._hub.encode(self._event(SystemDraining(reconnect_after_ms=1000)))])
+        parcel = Parcel.of([self._hub.encode(self._event(SystemDraining(reconnect_after_ms=RECONNECT_AFTER_MS)))])
         for connection in tuple(self.open.values()):
             if SYSTEM_TOPIC in connection.subscriptions:
                 connection.offer_events(parcel)
-            connection.end(CloseCode.RESTARTING)
-        if self.open:
-            self._all_gone = trio.Event()
-            await self._all_gone.wait()
+        with trio.move_on_after(drain_s):
+            await self._end_in_batches(drain_s)
+            if self.open:
+                self._all_gone = trio.Event()
+                await self._all_gone.wait()
+        self.cut()
+
+    async def _end_in_batches(self, drain_s: float) -> None:
+        # The last ones must still have the time that answers and a Close may take.
+        leeway_s = min(2 * self._settings.close_s, drain_s / 2)
+        spread_s = min(drain_s - leeway_s, len(self.open) / DRAIN_PER_S)
+        steps = max(1, round(spread_s / DRAIN_STEP_S))
+        waiting = list(self.open.values())
+        random.shuffle(waiting)
+        for step in range(steps):
+            for connection in waiting[step::steps]:
+                connection.end(CloseCode.RESTARTING)
+            if step < steps - 1:
+                await trio.sleep(spread_s / steps * random.uniform(0.5, 1.5))  # noqa: S311
 
     def cut(self) -> None:
         """End at once: nobody is told."""

@@ -15,7 +15,7 @@ from ngos.config import Settings
 from ngos.gateway.connection import Connection
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
-from ngos.gateway.transport import BinaryMessage, PeerLeft
+from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
 from ngos.log.committer import Answer, Encoded, Handler, Write
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.close import CloseCode
@@ -168,9 +168,10 @@ def registry_of(answer: Callable[..., Any] | None = None) -> Registry:
 
 
 def connection_of(
-    transport: FakeTransport,
+    transport: Transport,
     committer: FakeCommitter | None = None,
     answer: Callable[..., Any] | None = None,
+    backlog: Backlog | None = None,
     **settings: Any,
 ) -> Connection:
     """A connection over fakes; its clock stands at 0."""
@@ -183,5 +184,5 @@ def connection_of(
         committer=committer or FakeCommitter(),  # type: ignore[arg-type]
         settings=Settings(**settings),
         clock_ms=lambda: 0,
-        backlog=Backlog(1 << 30),
+        backlog=backlog or Backlog(1 << 30),
     )

@@ -270,6 +270,26 @@ async def test_a_close_that_crosses_messages(peer: Peer) -> None:
     assert 1012 == peer.channel.end_code
 
 
+async def test_a_close_while_another_task_receives(peer: Peer) -> None:
+    """Tries to have two tasks read the socket at once, or the end heard by only one of them."""
+    ends = []
+
+    async def receive() -> None:
+        with pytest.raises(trio.EndOfChannel):
+            await peer.channel.receive()
+        ends.append("receive")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(peer.channel.close, 1000, "")
+        (frame,) = await peer.frames_until(1)
+        await _send_all(peer, masked(Opcode.TEXT, b"late"))
+        await wait_all_tasks_blocked()
+        await _send_all(peer, masked(Opcode.CLOSE, frame.data))
+    assert ["receive"] == ends
+
+
 @pytest.mark.parametrize("there_is_room", [False, True])
 async def test_a_pong_waits_for_the_rest_of_a_frame(peer: Peer, there_is_room: bool) -> None:
     """Tries to have a Pong sent inside of a frame that was sent in part, before its rest is on its way."""

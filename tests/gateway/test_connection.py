@@ -123,6 +123,55 @@ async def test_a_silent_peer_is_pinged_then_cut(autojump_clock: MockClock, nurse
     assert 10 == pytest.approx(trio.current_time() - transport.pings[0], abs=0.1)
 
 
+async def test_a_ping_that_can_not_be_sent(autojump_clock: MockClock) -> None:
+    """Tries to stay connected for ever by taking nothing in, so that not even a Ping can be sent."""
+
+    class Stuck(FakeTransport):
+        async def ping(self) -> bool:
+            self.pings.append(trio.current_time())
+            await trio.sleep_forever()
+            return True
+
+    transport = Stuck()
+    await connection_of(transport).run(GREETING)
+    assert CloseCode.NO_SIGN_OF_LIFE == transport.closed
+    assert 10 == pytest.approx(trio.current_time() - transport.pings[0], abs=0.1)
+
+
+async def test_a_peer_that_leaves(autojump_clock: MockClock) -> None:
+    """Tries to have a connection wait, for answers or for its writer, when there is nobody left to send them to."""
+    transport, committer = FakeTransport(), FakeCommitter()
+    transport.say("token.create", id_="1")
+    connection = connection_of(transport, committer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run, GREETING)
+        await wait_all_tasks_blocked()
+        transport.blocked = True
+        connection.offer_events(Parcel.of([b"{}"]))
+        transport.leave(1009)
+        with trio.fail_after(0.1):
+            while not connection._over:  # noqa: ASYNC110 - its end is what is awaited
+                await trio.sleep(0.01)
+    assert CloseCode.MESSAGE_TOO_BIG == connection.verdict
+    committer.answer_all()
+    assert 0 == connection.mailbox.size_bytes
+
+
+async def test_a_cut_waits_for_nothing(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to hold up a connection that is cut: by what waits to be sent, and by what is being committed."""
+    transport, committer = FakeTransport(), FakeCommitter()
+    transport.say("token.create", id_="1")
+    connection = connection_of(transport, committer)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    transport.blocked = True
+    connection.offer_events(Parcel.of([b"{}"]))
+    connection.cut()
+    await wait_all_tasks_blocked()
+    assert connection._over
+    assert transport.aborted
+
+
 async def test_a_peer_that_answers_pings_stays(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Tries to have a listener cut that never says a thing but answers every Ping."""
     transport = FakeTransport()
@@ -179,6 +228,15 @@ async def test_the_first_verdict_stays(autojump_clock: MockClock, nursery: trio.
     connection.end(CloseCode.NORMAL)
     await wait_all_tasks_blocked()
     assert CloseCode.RESTARTING == transport.closed
+
+
+async def test_one_that_does_not_read_has_less_than_a_second_to_close(autojump_clock: MockClock) -> None:
+    """Tries to outlive the age of its oldest byte by not taking in the Close."""
+    transport = FakeTransport(blocked=True, close_hangs=True)
+    started = trio.current_time()
+    await connection_of(transport, mailbox_age_s=10, close_s=2).run(GREETING)
+    assert CloseCode.TRY_AGAIN_LATER == transport.closed
+    assert trio.current_time() - started < 11
 
 
 async def test_closing_is_bounded(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -26,7 +26,7 @@ async def test_plain_asgi_does_the_same(database_url: str, monkeypatch: pytest.M
             await client.create_token(type=f"t{number}")
         assert list(range(1, 101)) == [(await anext(aiter(events))).seq for _ in range(100)]
         with trio.fail_after(5):
-            await server.app.connections.drain()
+            await server.app.connections.drain(10)
             with pytest.raises(ConnectionLost) as lost:
                 await client.ping()
         assert 1012 == lost.value.code

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from ngos.errors import StorageUnavailable
-from ngos.log.hub import CHANNEL_BATCHES, ROUND_BYTES, TURN, Hub
+from ngos.log.hub import CHANNEL_BATCHES, ROUND_BYTES, TURN, TURN_BYTES, Hub
 from ngos.log.store import LoggedEvent
 from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
@@ -121,6 +121,27 @@ async def test_many_subscribers_come_in_turns(hub: Hub) -> None:
     # Three rounds; Trio runs what is ready in any order, so two of them may see the same turn of the other's.
     assert 2 <= len({ear.turns[0] for ear in ears})
     assert {1} == {len(ear.messages) for ear in ears}
+
+
+async def test_ten_thousand_subscribers(hub: Hub) -> None:
+    """Tries to hold up every other task with one event for 10,000, or with one of a megabyte for a few."""
+    turn = [0]
+    ears = [Ear(turn=turn) for _ in range(10_000)]
+    for ear in ears:
+        hub.add("room", ear, after=None)
+    large = [Ear(turn=turn) for _ in range(64)]
+    for ear in large:
+        hub.add("large", ear, after=None)
+    async with trio.open_nursery() as nursery:
+        await hub.publish(LoggedEvent("room", "t", b"{}", None, 0))
+        await hub.publish(LoggedEvent("large", "t", b'"' + b"x" * TURN_BYTES + b'"', None, 0))
+        nursery.start_soon(ticker, turn)
+        while not (ears[-1].messages and large[-1].messages):  # noqa: ASYNC110 - turns are what is counted
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert 10_000 // TURN // 2 <= len({ear.turns[0] for ear in ears})
+    assert 64 // 2 <= len({ear.turns[0] for ear in large})
+    assert {1} == {len(ear.messages) for ear in ears + large}
 
 
 async def test_leaving_in_the_midst_of_a_fan_out(hub: Hub) -> None:

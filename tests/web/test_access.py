@@ -178,7 +178,7 @@ async def test_a_malformed_upgrade(shared: Running) -> None:
 
 async def test_no_upgrade_while_draining(server: Running, nursery: trio.Nursery) -> None:
     """A server that drains takes nobody in: 503 with Retry-After, and /readyz says why."""
-    await server.app.connections.drain()
+    await server.app.connections.drain(10)
     answer = await knock(server.http)
     assert_error(answer, 503)
     assert int(answer.headers["retry-after"]) > 0

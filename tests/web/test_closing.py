@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from ngos.gateway.channel import FrameChannel
-from tests.servers import Running, running_server
+from tests.servers import Running, only_frames, running_server
 from tests.web.wire import BINARY, CLOSE, PING, TEXT, RawSocket, frame, raw_socket
 
 
@@ -22,6 +22,7 @@ async def frames_until_end(client: RawSocket) -> list[tuple[int, bytes]]:
         return frames
 
 
+@only_frames
 @pytest.mark.parametrize("opcode", [TEXT, PING])
 async def test_a_flood_after_our_close(server: Running, opcode: int) -> None:
     """Tries to fill the memory by sending on, without reading, after having been closed."""
@@ -62,7 +63,7 @@ async def test_a_drain_answers_what_is_being_committed(server: Running) -> None:
         while not connection._undone:  # noqa: ASYNC110 - the instant at which they are in the committer
             await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.app.connections.drain)
+            nursery.start_soon(server.app.connections.drain, 10)
             frames = await frames_until_end(client)
     answered = [payload for opcode, payload in frames if opcode == TEXT]
     async with server.app.pool.connection() as conn:
