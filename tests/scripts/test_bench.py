@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,29 +15,42 @@ import pytest
 from tests.databases import TestServer
 
 ROOT = Path(__file__).resolve().parents[2]
+# Of the peers those that are Python: the others are not on every machine.
+PYTHON_PEERS = {"fastapi", "websockets", "hypercorn"}
 
 
 @pytest.fixture
 def bench(postgres_server: TestServer):
-    """Runs scripts/bench on the tests' Postgres; returns the finished process."""
+    """Runs scripts/bench on the tests' Postgres; returns the finished process. No database may be left behind."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "scripts" / "bench"), *arguments]
         command += ["--database-url", postgres_server.conninfo]
         return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
-    return run
+    yield run
+    with psycopg.connect(postgres_server.conninfo) as connection:
+        left = connection.execute("select datname from pg_database where datname like 'ngos_bench_%'").fetchall()
+    assert left == []
 
 
-def test_create_measures_both_servers_and_drops_its_databases(bench, postgres_server: TestServer):
-    """`create` counts replies of ngos and of its peer, writes them down, and leaves no database behind."""
-    done = bench("create", "--seconds", "0.5", "--repeats", "1", "--cells", "1x1")
+def written(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The JSON that a benchmark wrote, taken away; of one that succeeded and left no server behind."""
     assert done.returncode == 0, done.stdout + done.stderr
-
-    path = ROOT / re.findall(r"bench-results/create-\S+\.json", done.stdout)[-1]
+    path = ROOT / re.findall(r"bench-results/\w+-\S+\.json", done.stdout)[-1]
     document = json.loads(path.read_text())
     path.unlink()
-    assert {run["contestant"] for run in document["runs"]} == {"ngos", "fastapi+asyncpg"}
+    return document
+
+
+def contestants(document: dict[str, Any]) -> set[str]:
+    return {run["contestant"] for run in document["runs"]}
+
+
+def test_create_measures_both_servers(bench):
+    """`create` counts replies of ngos and of its peer, checks their rows, and writes them down."""
+    document = written(bench("create", "--seconds", "0.3", "--repeats", "1", "--cells", "1x1"))
+    assert contestants(document) == {"ngos", "fastapi+asyncpg"}
     for run in document["runs"]:
         numbers = run["numbers"]
         assert 0 < numbers["counted"] <= numbers["replies"]
@@ -45,13 +59,47 @@ def test_create_measures_both_servers_and_drops_its_databases(bench, postgres_se
     assert document["medians"]["1x1"]["ngos"]["per_s"] == document["runs"][0]["numbers"]["per_s"]
     assert document["postgres"]["fsync"] == "on"
 
-    with psycopg.connect(postgres_server.conninfo) as connection:
-        left = connection.execute("select datname from pg_database where datname like 'ngos_bench_%'").fetchall()
-    assert left == []
+
+def test_fanout_counts_deliveries_of_all_python_peers(bench):
+    """`fanout` brings every message to every subscriber, or fails; ngos's messages are longer by their envelope."""
+    document = written(
+        bench(
+            *("fanout", "--seconds", "0.3", "--repeats", "1", "--subscribers", "5", "--in-flight", "1,4"),
+            *("--peers", ",".join(PYTHON_PEERS)),
+        )
+    )
+    assert contestants(document) == {"ngos"} | PYTHON_PEERS
+    for run in document["runs"]:
+        numbers = run["numbers"]
+        assert 0 < numbers["counted"] < numbers["published"] * 5
+        assert 0 < numbers["p50_ms"] <= numbers["p99_ms"] <= numbers["max_ms"]
+        if run["contestant"] == "ngos":
+            assert numbers["message_bytes"] > 204
+        else:
+            assert numbers["message_bytes"] == 204  # a header of four bytes and what was published
 
 
-def test_a_cell_that_makes_no_sense_is_refused(bench):
-    """A cell is CLIENTSxIN_FLIGHT; anything else is said to be wrong before anything starts."""
-    done = bench("create", "--cells", "0x16")
+def test_echo_counts_round_trips(bench):
+    """`echo` gets to each message the answer that was due."""
+    document = written(
+        bench("echo", "--seconds", "0.3", "--repeats", "1", "--cells", "2x4", "--peers", ",".join(PYTHON_PEERS))
+    )
+    assert contestants(document) == {"ngos"} | PYTHON_PEERS
+    for run in document["runs"]:
+        assert run["numbers"]["counted"] > 0
+        assert 0 < run["numbers"]["p50_ms"] <= run["numbers"]["p99_ms"] <= run["numbers"]["max_ms"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("create", "--cells", "0x16"), "CLIENTSxIN_FLIGHT"),
+        (("fanout", "--in-flight", "1,many"), "'many' is not a number above zero"),
+        (("echo", "--peers", "postgres"), "'postgres' is not one of fastapi, websockets"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(bench, arguments: tuple[str, ...], said: str):
+    """A wrong argument is said to be wrong before anything starts."""
+    done = bench(*arguments)
     assert done.returncode == 2
-    assert "CLIENTSxIN_FLIGHT" in done.stderr
+    assert said in done.stderr
