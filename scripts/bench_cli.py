@@ -17,7 +17,7 @@ import click
 import trio
 from bench_contestants import FASTAPI_ASYNCPG, NGOS, choose
 from bench_frame import Cell, Plan, Result, measure
-from bench_report import CPU, LATENCY, RATE, Column, line, table, write
+from bench_report import CPU, LATENCY, MEMORY, RATE, Column, line, table, write
 from bench_servers import HERE, BenchError
 from rich.console import Console
 
@@ -55,16 +55,9 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) ->
     return names
 
 
-def common(seconds_s: float, repeats: int = 3) -> Callable[[Any], Any]:
-    """The options that every benchmark has."""
+def common(seconds_s: float | None, repeats: int = 3) -> Callable[[Any], Any]:
+    """The options that every benchmark has, or every one that counts for a time."""
     options = [
-        click.option(
-            "--seconds",
-            default=seconds_s,
-            show_default=True,
-            type=click.FloatRange(min=0.1, max=LONGEST_S),
-            help="Seconds that each run counts, after 1 s of warm-up.",
-        ),
         click.option(
             "--repeats", default=repeats, show_default=True, type=click.IntRange(min=1), help="Runs of each cell."
         ),
@@ -74,6 +67,16 @@ def common(seconds_s: float, repeats: int = 3) -> Callable[[Any], Any]:
             help="A Postgres server to make the databases in; default: an embedded one. [env: NGOS_TEST_DATABASE_URL]",
         ),
     ]
+    if seconds_s is not None:
+        options.append(
+            click.option(
+                "--seconds",
+                default=seconds_s,
+                show_default=True,
+                type=click.FloatRange(min=0.1, max=LONGEST_S),
+                help="Seconds that each run counts, after 1 s of warm-up.",
+            )
+        )
     return lambda command: _apply(options, command)
 
 
@@ -164,6 +167,47 @@ def fanout(
         title=f"deliveries of {payload_bytes} bytes to {subscribers} subscribers, messages in flight",
         load="fanout",
         cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
+        contestants=choose(peers, ALL),
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+    )
+    run(plan, database_url, [*RATE, *LATENCY, *CPU])
+
+
+@cli.command()
+@click.option("--connections", default=5000, show_default=True, type=click.IntRange(1, 25_000))
+@peers(ALL)
+@common(None, repeats=1)
+def memory(connections: int, repeats: int, peers: str | None, database_url: str | None) -> None:
+    """The server's memory per idle connection, and what it keeps when all have left.
+
+    With ngos and NATS each connection is subscribed to two topics; with the other peers it just connects.
+    """
+    plan = Plan(
+        name="memory",
+        title="memory with idle connections",
+        load="memory",
+        compared="kb_per_connection",
+        cells=[Cell(str(connections), ("--connections", str(connections)))],
+        contestants=choose(peers, ALL),
+        repeats=repeats,
+        fresh_servers=True,
+    )
+    run(plan, database_url, MEMORY)
+
+
+@cli.command()
+@click.option("--concurrency", default="1,64", show_default=True, callback=_numbers, help="Connections under way.")
+@peers(ALL)
+@common(3.0)
+def accept(concurrency: list[str], seconds: float, repeats: int, peers: str | None, database_url: str | None) -> None:
+    """Connections per second: connect, upgrade, Close. ngos's counts once `connection.established` has come."""
+    plan = Plan(
+        name="accept",
+        title="connections, so many under way",
+        load="accept",
+        cells=[Cell(name, ("--concurrency", name)) for name in concurrency],
         contestants=choose(peers, ALL),
         seconds=seconds,
         warm_up_s=min(WARM_UP_S, seconds),

@@ -21,7 +21,7 @@ import attrs
 import orjson
 import trio
 from bench_postgres import Databases, open_databases, tokens_in
-from bench_servers import HERE, BenchError, Contestant, Running, pinned, start
+from bench_servers import HERE, BenchError, Contestant, Running, allow_files, pinned, start
 
 PATIENCE_S = 120.0
 
@@ -46,11 +46,16 @@ class Plan:
     compared: str = "per_s"  # the number that tells how contestants compare
     cells: Sequence[Cell]
     contestants: Sequence[Contestant]
-    seconds: float
-    warm_up_s: float
     repeats: int
+    seconds: float = 0.0  # for a load that counts for a time
+    warm_up_s: float = 0.0
     counts_rows: bool = False  # the load creates tokens: as many rows as replies must be there
     fresh_servers: bool = False  # a new process for each run: for what an earlier run leaves behind in one
+
+    def extent(self) -> str:
+        """How much was measured, as the end of a title."""
+        each = f" x {self.seconds:g} s" if self.seconds else ""
+        return f"; median of {self.repeats}{each}" if self.repeats > 1 or each else "; one run"
 
 
 @attrs.frozen
@@ -64,6 +69,7 @@ class Result:
 
 async def measure(plan: Plan, database_url: str | None, on_result: Callable[[Result], None]) -> dict[str, Any]:
     """Run the plan; return how Postgres is set up. `on_result` hears of each run as it ends."""
+    allow_files()
     for contestant in plan.contestants:
         await trio.to_thread.run_sync(contestant.prepare)
     async with open_databases(database_url) as databases:

@@ -47,6 +47,13 @@ def _load_cpu(m: Numbers) -> str:
 
 RATE = (number("per s", "per_s", ",.0f"), Column("min-max", _range))
 LATENCY = (number("p50 ms", "p50_ms", ".2f"), number("p99 ms", "p99_ms", ".2f"))
+MEMORY = (
+    number("kB per connection", "kb_per_connection", ".1f"),
+    number("before MB", "before_mb", ".0f"),
+    number("connected MB", "connected_mb", ".0f"),
+    number("left MB", "left_mb", ".0f"),
+    number("connect s", "connect_s", ".1f"),
+)
 CPU = (number("server cpu", "server_cpu", ".0%"), Column("load cpu", _load_cpu))
 
 
@@ -59,7 +66,7 @@ def line(result: Result, columns: Sequence[Column]) -> str:
 def table(plan: Plan, columns: Sequence[Column], results: Sequence[Result]) -> Table:
     """Medians of every contestant in every cell, and how the first compares with each of the others."""
     first = plan.contestants[0]
-    shown = Table(title=f"{plan.title}; median of {plan.repeats} x {plan.seconds:g} s", title_justify="left")
+    shown = Table(title=plan.title + plan.extent(), title_justify="left")
     shown.add_column("cell", justify="right")
     shown.add_column("server")
     for column in columns:

@@ -7,6 +7,7 @@ the nursery ends. Knows no contestant by name.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -82,6 +83,12 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
         return list(command)
     cores = sorted(os.sched_getaffinity(0))
     return ["taskset", "-c", str(cores[-1] if core else cores[0]), *command]
+
+
+def allow_files() -> None:
+    """Let us, and so all that we start, open as many files as we may: a connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def start(nursery: trio.Nursery, contestant: Contestant, database_url: str) -> Running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import resource
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +21,7 @@ import uvloop
 
 CONNECT_S = 20.0
 DRAIN_S = 15.0
+FILES_BESIDE = 100  # what either side has open beside its connections
 
 Numbers = dict[str, float]
 
@@ -90,6 +92,21 @@ async def count(run: Run, arguments: argparse.Namespace, counter: Callable[[], f
     return Window(seconds, counted, server / seconds, own / seconds)
 
 
+def rss_kb(pid: int) -> int:
+    """Resident and swapped memory of a process and all below it, in kB; raises LoadError where there is no /proc."""
+    pids = [pid]
+    total_kb = 0
+    try:
+        for each in pids:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+            status = Path(f"/proc/{each}/status").read_text()
+            total_kb += sum(map(int, re.findall(r"^Vm(?:RSS|Swap):\s+(\d+) kB$", status, re.MULTILINE)))
+    except OSError as exc:
+        raise LoadError(f"the server's memory can't be read: {exc}") from None
+    return total_kb
+
+
 def cpu_s(pid: int) -> float:
     """CPU seconds that a process has used, its threads included; 0.0 where there is no /proc."""
     try:
@@ -115,12 +132,11 @@ def latencies(values_ms: Sequence[float]) -> Numbers:
     return {f"{name}_ms": quantile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
 
 
-def raise_file_limit(needed: int) -> None:
-    """Allow as many open files as we may; raises LoadError where that is fewer than needed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise LoadError(f"needs {needed} open files, but the hard limit is {hard}: raise it (ulimit -Hn)")
+def check_file_limit(connections: int) -> None:
+    """Raise LoadError where we may not open as many files as connections need; the frame has raised the soft limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < connections + FILES_BESIDE:
+        raise LoadError(f"{connections} connections need more open files than the hard limit, {hard}: raise it")
 
 
 def main(

@@ -186,7 +186,15 @@ class Client(WSListener):  # type: ignore[misc]
         self.transport.disconnect()
 
 
-async def connect(run: Run, url: str, role: str, clients: Sequence[Client]) -> None:
+async def connect(
+    run: Run,
+    url: str,
+    role: str,
+    clients: Sequence[Client],
+    *,
+    read_bytes: int = READ_BYTES,
+    seconds: float = CONNECT_S,
+) -> None:
     """Connect them, a hundred at a time, and wait until all are settled."""
     free = asyncio.Semaphore(AT_ONCE)
 
@@ -194,9 +202,9 @@ async def connect(run: Run, url: str, role: str, clients: Sequence[Client]) -> N
         async with free:
             # uvloop's own transport: a load may put another reader in picows' place (fanout does).
             address = url + client.dialect.path(role)
-            await ws_connect(lambda: client, address, read_buffer_init_size=READ_BYTES, use_aiofastnet=False)
+            await ws_connect(lambda: client, address, read_buffer_init_size=read_bytes, use_aiofastnet=False)
 
-    async with asyncio.timeout(CONNECT_S):
+    async with asyncio.timeout(seconds):
         await asyncio.gather(*map(one, clients))
         await asyncio.gather(*(client.settled for client in clients))
     await run.pause(0)

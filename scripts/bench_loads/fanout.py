@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from picows import WSFrame
 
-from bench_loads.common import CONNECT_S, DRAIN_S, LoadError, Numbers, Run, count, latencies, main, raise_file_limit
+from bench_loads.common import CONNECT_S, DRAIN_S, LoadError, Numbers, Run, check_file_limit, count, latencies, main
 from bench_loads.dialects import DIALECTS, Client, Dialect, connect
 from bench_loads.tally import Tally
 
@@ -63,7 +63,7 @@ class Witness(Subscriber):
 
 async def load(arguments: argparse.Namespace) -> Numbers:
     """Connect, try one message, warm up, count, drain, try one more; return the numbers."""
-    raise_file_limit(arguments.subscribers + 100)
+    check_file_limit(arguments.subscribers)
     run = Run()
     dialect = DIALECTS[arguments.dialect]
     payload = payload_of(arguments.payload_bytes)

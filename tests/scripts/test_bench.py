@@ -90,6 +90,32 @@ def test_echo_counts_round_trips(bench):
         assert 0 < run["numbers"]["p50_ms"] <= run["numbers"]["p99_ms"] <= run["numbers"]["max_ms"]
 
 
+def test_memory_is_what_the_kernel_counts(bench):
+    """`memory` sees a server of plausible size, before, with and after its connections."""
+    document = written(bench("memory", "--connections", "20", "--repeats", "1", "--peers", "websockets"))
+    assert contestants(document) == {"ngos", "websockets"}
+    for run in document["runs"]:
+        numbers = run["numbers"]
+        assert all(5 < numbers[name] < 2000 for name in ("before_mb", "connected_mb", "left_mb"))
+        assert numbers["kb_per_connection"] * 20 == pytest.approx(
+            (numbers["connected_mb"] - numbers["before_mb"]) * 1024
+        )
+
+
+def test_accept_counts_connections(bench):
+    """`accept` has every connection established, and closed by the server, or fails."""
+    document = written(
+        bench(
+            *("accept", "--seconds", "0.3", "--repeats", "1", "--concurrency", "4"),
+            *("--peers", ",".join(PYTHON_PEERS)),
+        )
+    )
+    assert contestants(document) == {"ngos"} | PYTHON_PEERS
+    for run in document["runs"]:
+        assert run["numbers"]["counted"] > 0
+        assert 0 < run["numbers"]["p50_ms"] <= run["numbers"]["p99_ms"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
