@@ -17,7 +17,7 @@ import click
 import trio
 from bench_contestants import FASTAPI_ASYNCPG, NGOS, choose
 from bench_frame import Cell, Plan, Result, measure
-from bench_report import CPU, LATENCY, MEMORY, RATE, Column, line, table, write
+from bench_report import CPU, LATENCY, MEMORY, RATE, STALL, Column, line, table, write
 from bench_servers import HERE, BenchError
 from rich.console import Console
 
@@ -216,6 +216,41 @@ def accept(concurrency: list[str], seconds: float, repeats: int, peers: str | No
     run(plan, database_url, [*RATE, *LATENCY, *CPU])
 
 
+@cli.command()
+@click.option("--readers", default=500, show_default=True, type=click.IntRange(min=2))
+@click.option("--stalled", default=50, show_default=True, type=click.IntRange(min=1), help="Clients that never read.")
+@click.option("--events-per-s", default=2000.0, show_default=True, type=click.FloatRange(min=1))
+@click.option("--payload-bytes", default=200, show_default=True, type=click.IntRange(100, 60_000))
+@common(5.0, repeats=1)
+def stall(
+    readers: int,
+    stalled: int,
+    events_per_s: float,
+    payload_bytes: int,
+    seconds: float,
+    repeats: int,
+    database_url: str | None,
+) -> None:
+    """When clients that never read are cut, and what those that do read notice of them. ngos alone.
+
+    `--seconds` is for the windows before and after; the one between lasts until the last is cut.
+    """
+    fixed = ("--events-per-s", str(events_per_s), "--payload-bytes", str(payload_bytes))
+    plan = Plan(
+        name="stall",
+        title=f"{events_per_s:g} events/s of {payload_bytes} bytes to readers, and clients that never read",
+        load="stall",
+        compared="cut_last_s",
+        cells=[Cell(f"{readers}+{stalled}", ("--readers", str(readers), "--stalled", str(stalled), *fixed))],
+        contestants=[NGOS],
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+        fresh_servers=True,
+    )
+    run(plan, database_url, [*STALL, *CPU])
+
+
 def run(plan: Plan, database_url: str | None, columns: Sequence[Column]) -> None:
     """Measure, show the table, write the JSON."""
     console = Console()
@@ -224,7 +259,7 @@ def run(plan: Plan, database_url: str | None, columns: Sequence[Column]) -> None
 
     def on_result(result: Result) -> None:
         results.append(result)
-        console.print(f"[dim]{line(result, columns)}[/]", highlight=False)
+        console.print(f"[dim]{line(result, columns)}[/]", highlight=False, soft_wrap=True)
 
     load_before = os.getloadavg()[0]
     if load_before > BUSY:

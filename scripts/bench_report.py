@@ -54,6 +54,16 @@ MEMORY = (
     number("left MB", "left_mb", ".0f"),
     number("connect s", "connect_s", ".1f"),
 )
+PHASES = ("before", "during", "after")
+STALL = (
+    number("events per s", "per_s", ",.0f"),
+    Column("cut in s", lambda m: f"{m['cut_first_s']:.1f}-{m['cut_last_s']:.1f}"),
+    *(
+        Column(f"{phase} p50/p99 ms", lambda m, phase=phase: f"{m[f'{phase}_p50_ms']:.1f}/{m[f'{phase}_p99_ms']:.1f}")
+        for phase in PHASES
+    ),
+    Column("RSS max MB", lambda m: "/".join(f"{m[f'{phase}_rss_mb']:.0f}" for phase in PHASES)),
+)
 CPU = (number("server cpu", "server_cpu", ".0%"), Column("load cpu", _load_cpu))
 
 

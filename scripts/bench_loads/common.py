@@ -76,8 +76,13 @@ class Window:
         }
 
 
-async def count(run: Run, arguments: argparse.Namespace, counter: Callable[[], float]) -> Window:
-    """Warm up, see by how much the counter grows in `seconds`, then let nothing more be sent."""
+async def count(
+    run: Run,
+    arguments: argparse.Namespace,
+    counter: Callable[[], float],
+    during: Callable[[], Awaitable[None]] | None = None,
+) -> Window:
+    """Warm up, see by how much the counter grows in `seconds` (or during what is given), then let nothing be sent."""
 
     def look() -> tuple[float, float, float, float]:
         return perf_counter(), counter(), cpu_s(arguments.server_pid), own_cpu_s()
@@ -85,7 +90,7 @@ async def count(run: Run, arguments: argparse.Namespace, counter: Callable[[], f
     await run.pause(arguments.warm_up)
     run.counting = True
     before = look()
-    await run.pause(arguments.seconds)
+    await (run.pause(arguments.seconds) if during is None else during())
     after = look()
     run.counting = run.sending = False
     seconds, counted, server, own = (late - early for early, late in zip(before, after, strict=True))
