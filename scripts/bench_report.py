@@ -64,7 +64,11 @@ STALL = (
     ),
     Column("RSS max MB", lambda m: "/".join(f"{m[f'{phase}_rss_mb']:.0f}" for phase in PHASES)),
 )
-CPU = (number("server cpu", "server_cpu", ".0%"), Column("load cpu", _load_cpu))
+CPU = (
+    number("server cpu", "server_cpu", ".0%"),
+    Column("load cpu", _load_cpu),
+    number("others cpu", "others_cpu", ".0%"),
+)
 
 
 def line(result: Result, columns: Sequence[Column]) -> str:

@@ -66,6 +66,7 @@ class Window:
     counted: float
     server_cpu: float
     load_cpu: float
+    others_cpu: float  # cores that all else was busy on: Postgres, and whatever disturbs
 
     def numbers(self) -> Numbers:
         return {
@@ -73,6 +74,7 @@ class Window:
             "counted": self.counted,
             "server_cpu": self.server_cpu,
             "load_cpu": self.load_cpu,
+            "others_cpu": self.others_cpu,
         }
 
 
@@ -84,8 +86,8 @@ async def count(
 ) -> Window:
     """Warm up, see by how much the counter grows in `seconds` (or during what is given), then let nothing be sent."""
 
-    def look() -> tuple[float, float, float, float]:
-        return perf_counter(), counter(), cpu_s(arguments.server_pid), own_cpu_s()
+    def look() -> tuple[float, float, float, float, float]:
+        return perf_counter(), counter(), cpu_s(arguments.server_pid), own_cpu_s(), busy_s()
 
     await run.pause(arguments.warm_up)
     run.counting = True
@@ -93,8 +95,8 @@ async def count(
     await (run.pause(arguments.seconds) if during is None else during())
     after = look()
     run.counting = run.sending = False
-    seconds, counted, server, own = (late - early for early, late in zip(before, after, strict=True))
-    return Window(seconds, counted, server / seconds, own / seconds)
+    seconds, counted, server, own, busy = (late - early for early, late in zip(before, after, strict=True))
+    return Window(seconds, counted, server / seconds, own / seconds, max(0.0, busy - server - own) / seconds)
 
 
 def rss_kb(pid: int) -> int:
@@ -119,6 +121,15 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_s() -> float:
+    """CPU seconds that all cores have been busy, with anything; 0.0 where there is no /proc."""
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
 
 
 def own_cpu_s() -> float:

@@ -16,8 +16,16 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from bench_loads.common import CONNECT_S, Run
 
 READ_BYTES = 64 * 1024
-EXTENDED_BYTES, LONG_BYTES = 126, 65_536  # a payload of so many bytes has a longer header
 AT_ONCE = 100  # handshakes: no server's backlog is the bottleneck
+
+
+def frame_head(length_bytes: int) -> bytes:
+    """The head of a server's text frame (RFC 6455, 5.2)."""
+    if length_bytes < 126:
+        return bytes([0x81, length_bytes])
+    if length_bytes < 65_536:
+        return b"\x81\x7e" + length_bytes.to_bytes(2, "big")
+    return b"\x81\x7f" + length_bytes.to_bytes(8, "big")
 
 
 class Dialect(Protocol):
@@ -55,7 +63,7 @@ class _OnePerFrame:
         return [received], b""
 
     def counted_bytes(self, message: bytes) -> int:
-        return len(message) + (2 if len(message) < EXTENDED_BYTES else 4 if len(message) < LONG_BYTES else 10)
+        return len(frame_head(len(message))) + len(message)
 
 
 class Ngos(_OnePerFrame):

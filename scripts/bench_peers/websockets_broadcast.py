@@ -1,13 +1,14 @@
 """The `websockets` library's asyncio server on uvloop, with its own `broadcast`, the fast way of its documentation.
 
-`broadcast` makes the frame once per connection and writes without waiting; compression is off, as its page on
-memory and broadcast advises. Less than ngos: no envelope, no topics; a client that does not read is cut only by the
-keepalive, and until then its messages pile up in memory.
+`broadcast` writes to all without waiting; texts stay bytes both ways (`decode=False`, `text=True`), and compression
+is off. Less than ngos: no envelope, no topics; a client that does not read is cut only by the keepalive, and until
+then its messages pile up in memory.
 """
 
-import argparse
+import sys
 
 import uvloop
+from websockets import ConnectionClosed
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 subscribers: set[ServerConnection] = set()
@@ -19,12 +20,14 @@ async def handle(websocket: ServerConnection) -> None:
     if role == "sub":
         subscribers.add(websocket)
     try:
-        if role == "pub":
-            async for message in websocket:
-                broadcast(subscribers, message)
-        else:
-            async for message in websocket:
-                await websocket.send(message)
+        while True:
+            message = await websocket.recv(decode=False)
+            if role == "pub":
+                broadcast(subscribers, message, text=True)
+            else:
+                await websocket.send(message, text=True)
+    except ConnectionClosed:
+        pass
     finally:
         subscribers.discard(websocket)
 
@@ -35,6 +38,4 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int)
-    uvloop.run(main(parser.parse_args().port))
+    uvloop.run(main(int(sys.argv[1])))
