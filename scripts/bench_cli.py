@@ -168,6 +168,7 @@ def fanout(
         load="fanout",
         cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
         contestants=choose(peers, ALL),
+        connections=subscribers,
         seconds=seconds,
         warm_up_s=min(WARM_UP_S, seconds),
         repeats=repeats,
@@ -192,6 +193,7 @@ def memory(connections: int, repeats: int, peers: str | None, database_url: str 
         cells=[Cell(str(connections), ("--connections", str(connections)))],
         contestants=choose(peers, ALL),
         repeats=repeats,
+        connections=connections,
         fresh_servers=True,
     )
     run(plan, database_url, MEMORY)
@@ -246,6 +248,7 @@ def stall(
         seconds=seconds,
         warm_up_s=min(WARM_UP_S, seconds),
         repeats=repeats,
+        connections=readers + stalled,
         fresh_servers=True,
     )
     run(plan, database_url, [*STALL, *CPU])

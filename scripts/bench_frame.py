@@ -21,7 +21,7 @@ import attrs
 import orjson
 import trio
 from bench_postgres import Databases, open_databases, tokens_in
-from bench_servers import HERE, BenchError, Contestant, Running, allow_files, pinned, start
+from bench_servers import HERE, BenchError, Contestant, Running, allow_connections, pinned, start
 
 PATIENCE_S = 120.0
 
@@ -49,6 +49,7 @@ class Plan:
     repeats: int
     seconds: float = 0.0  # for a load that counts for a time
     warm_up_s: float = 0.0
+    connections: int = 0  # at most, where they are so many that a limit may be in the way
     counts_rows: bool = False  # the load creates tokens: as many rows as replies must be there
     fresh_servers: bool = False  # a new process for each run: for what an earlier run leaves behind in one
 
@@ -69,9 +70,7 @@ class Result:
 
 async def measure(plan: Plan, database_url: str | None, on_result: Callable[[Result], None]) -> dict[str, Any]:
     """Run the plan; return how Postgres is set up. `on_result` hears of each run as it ends."""
-    allow_files()
-    for contestant in plan.contestants:
-        await trio.to_thread.run_sync(contestant.prepare)
+    allow_connections(plan.connections)
     async with open_databases(database_url) as databases:
         urls = {c.name: await databases.create() if c.needs_database else "" for c in plan.contestants}
         if plan.fresh_servers:

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 
 START_S = 30.0
 LAST_WORDS_BYTES = 4000
+FILES_BESIDE = 100  # what a server or a load has open beside its connections
 
 
 class BenchError(Exception):
@@ -53,8 +54,7 @@ class Contestant:
     dialect: str = "plain"
     needs_database: bool = False
     ready_path: str | None = None  # without one, it is ready when it accepts connections
-    missing: Callable[[], str | None] = _none  # what keeps it from running here, if anything does
-    prepare: Callable[[], None] = _none  # before its first start; may block; raises BenchError
+    missing: Callable[[], str | None] = _none  # what keeps it from running here; may install it, and block
 
 
 @attrs.frozen
@@ -85,10 +85,14 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
     return ["taskset", "-c", str(cores[-1] if core else cores[0]), *command]
 
 
-def allow_files() -> None:
-    """Let us, and so all that we start, open as many files as we may: a connection is one."""
+def allow_connections(number: int) -> None:
+    """Let us, and so all that we start, open as many files as we may; raises BenchError where that is not enough."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < number + FILES_BESIDE:
+        raise BenchError(
+            f"{number} connections need more open files than the hard limit, {hard} (ulimit -Hn): raise it"
+        )
 
 
 async def start(nursery: trio.Nursery, contestant: Contestant, database_url: str) -> Running:

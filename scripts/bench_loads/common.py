@@ -18,10 +18,10 @@ from time import perf_counter
 import attrs
 import orjson
 import uvloop
+from picows import WSError
 
 CONNECT_S = 20.0
 DRAIN_S = 15.0
-FILES_BESIDE = 100  # what either side has open beside its connections
 
 Numbers = dict[str, float]
 
@@ -148,13 +148,6 @@ def latencies(values_ms: Sequence[float]) -> Numbers:
     return {f"{name}_ms": quantile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
 
 
-def check_file_limit(connections: int) -> None:
-    """Raise LoadError where we may not open as many files as connections need; the frame has raised the soft limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < connections + FILES_BESIDE:
-        raise LoadError(f"{connections} connections need more open files than the hard limit, {hard}: raise it")
-
-
 def main(
     about: str | None,
     load: Callable[[argparse.Namespace], Awaitable[Numbers]],
@@ -175,7 +168,7 @@ def main(
 
     try:
         numbers = uvloop.run(whole())
-    except (OSError, LoadError, TimeoutError) as exc:
+    except (OSError, LoadError, WSError) as exc:
         sys.exit(str(exc) or repr(exc))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -13,7 +13,7 @@ from typing import Protocol
 import orjson
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench_loads.common import CONNECT_S, Run
+from bench_loads.common import CONNECT_S, LoadError, Run
 
 READ_BYTES = 64 * 1024
 AT_ONCE = 100  # handshakes: no server's backlog is the bottleneck
@@ -212,7 +212,11 @@ async def connect(
             address = url + client.dialect.path(role)
             await ws_connect(lambda: client, address, read_buffer_init_size=read_bytes, use_aiofastnet=False)
 
-    async with asyncio.timeout(seconds):
-        await asyncio.gather(*map(one, clients))
-        await asyncio.gather(*(client.settled for client in clients))
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*map(one, clients))
+            await asyncio.gather(*(client.settled for client in clients))
+    except TimeoutError:
+        left = sum(not client.settled.done() for client in clients)
+        raise LoadError(f"{left} of {len(clients)} clients were not connected within {seconds:g} s") from None
     await run.pause(0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from picows import WSFrame
 
-from bench_loads.common import CONNECT_S, DRAIN_S, LoadError, Numbers, Run, check_file_limit, count, latencies, main
+from bench_loads.common import CONNECT_S, DRAIN_S, LoadError, Numbers, Run, count, latencies, main
 from bench_loads.dialects import DIALECTS, Client, Dialect, connect
 from bench_loads.tally import Tally
 
@@ -63,7 +63,6 @@ class Witness(Subscriber):
 
 async def load(arguments: argparse.Namespace) -> Numbers:
     """Connect, try one message, warm up, count, drain, try one more; return the numbers."""
-    check_file_limit(arguments.subscribers)
     run = Run()
     dialect = DIALECTS[arguments.dialect]
     payload = payload_of(arguments.payload_bytes)
@@ -94,7 +93,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     await run.until(tally.is_drained, DRAIN_S, tally.missing)
     await run.pause(0.05)
     if tally.surplus_bytes():
-        raise LoadError(f"{tally.surplus_bytes()} bytes more came than were published")
+        raise LoadError(f"{tally.surplus_bytes()} bytes more came than were published: did the server ping?")
     parse_again()
     await probe(2)
     for client in (publisher, *subscribers):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from time import perf_counter
 
-from bench_loads.common import Numbers, Run, check_file_limit, main, rss_kb
+from bench_loads.common import Numbers, Run, main, rss_kb
 from bench_loads.dialects import DIALECTS, Client, connect
 
 TOPICS = ("tokens", "graph")
@@ -20,7 +20,6 @@ READ_BYTES = 2048
 
 async def load(arguments: argparse.Namespace) -> Numbers:
     """Connect, look, leave, look; return the numbers."""
-    check_file_limit(arguments.connections)
     run = Run()
     dialect = DIALECTS[arguments.dialect]
     before = await still_rss_kb(run, arguments.server_pid)

@@ -26,7 +26,6 @@ from bench_loads.common import (
     Numbers,
     Run,
     Window,
-    check_file_limit,
     count,
     latencies,
     main,
@@ -40,6 +39,8 @@ EACH = 20  # reads of a reader to one that is looked into
 READ_BYTES = 256 * 1024
 TICK_S = 0.001
 LOOK_S = 0.05
+ALIVE_S = 10.0
+PONG = b"\x8a\x80\x00\x00\x00\x00"
 PATIENCE_S = 60.0  # until the last one is cut
 SENT_AT = re.compile(rb'"at":"([\d.]{17})"')
 NGOS = DIALECTS["ngos"]
@@ -121,7 +122,6 @@ class Witness(Client):
 
 async def load(arguments: argparse.Namespace) -> Numbers:
     """Publish through the three windows; return the numbers."""
-    check_file_limit(arguments.readers + arguments.stalled)
     run = StallRun(arguments.payload_bytes)
     publisher, witness = Client(run, NGOS, []), Witness(run)
     clients = [Client(run, NGOS, [TOPIC]) for _ in range(arguments.readers - 1)]
@@ -131,6 +131,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     tasks = [
         asyncio.create_task(_publish(run, publisher, arguments.events_per_s)),
         asyncio.create_task(_watch_memory(run, arguments.server_pid)),
+        asyncio.create_task(_stay_alive(clients)),
     ]
     try:
         window, phases = await _three_windows(run, arguments, stalled)
@@ -191,6 +192,15 @@ async def _publish(run: StallRun, publisher: Client, events_per_s: float) -> Non
         while run.published < (perf_counter() - start) * events_per_s:
             publisher.send(run.event())
         await asyncio.sleep(TICK_S)
+
+
+async def _stay_alive(clients: Sequence[Client]) -> None:
+    """Give the server no cause for a Ping, which no reader would answer: any frame is a sign of life."""
+    while True:
+        await asyncio.sleep(ALIVE_S)
+        for client in clients:
+            assert client.transport is not None
+            client.transport.underlying_transport.write(PONG)
 
 
 async def _watch_memory(run: StallRun, pid: int) -> None:

@@ -10,7 +10,9 @@ import asyncio
 import re
 import select
 import socket
+from collections.abc import Awaitable
 from time import perf_counter
+from typing import TypeVar
 
 import orjson
 
@@ -20,6 +22,8 @@ from bench_loads.dialects import DIALECTS
 ONE_S = 10.0
 CUT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 ZERO_MASK = bytes(4)
+
+T = TypeVar("T")
 
 
 class Stalled:
@@ -42,8 +46,7 @@ class Stalled:
             sock = socket.socket()
             sock.setblocking(False)
             self._sockets.append(sock)
-            async with asyncio.timeout(ONE_S):
-                await self._settle(sock)
+            await _in_time(self._settle(sock), "a client that is to stall was not subscribed")
             self._stopped_at[sock.fileno()] = perf_counter()
             self._epoll.register(sock.fileno(), CUT)
 
@@ -86,16 +89,7 @@ class Stalled:
 
     async def _connections(self) -> int:
         """How many the server counts."""
-        reader, writer = await asyncio.open_connection(*self._netloc.split(":"))
-        try:
-            writer.write(f"GET /ws/stats HTTP/1.1\r\nHost: {self._netloc}\r\n\r\n".encode())
-            async with asyncio.timeout(ONE_S):
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = re.search(rb"(?i)content-length: *(\d+)", head)
-                body = await reader.readexactly(int(length[1]) if length else 0)
-            return int(orjson.loads(body)["active_connections"])
-        finally:
-            writer.close()
+        return await _in_time(_active_connections(self._netloc), "the server did not answer /ws/stats")
 
     def numbers(self) -> Numbers:
         ordered = sorted(self._cut_s)
@@ -109,3 +103,23 @@ class Stalled:
         self._epoll.close()
         for sock in self._sockets:
             sock.close()
+
+
+async def _active_connections(netloc: str) -> int:
+    reader, writer = await asyncio.open_connection(*netloc.split(":"))
+    try:
+        writer.write(f"GET /ws/stats HTTP/1.1\r\nHost: {netloc}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        body = await reader.readexactly(int(length[1]) if length else 0)
+        return int(orjson.loads(body)["active_connections"])
+    finally:
+        writer.close()
+
+
+async def _in_time(what: Awaitable[T], why_not: str) -> T:
+    try:
+        async with asyncio.timeout(ONE_S):
+            return await what
+    except TimeoutError:
+        raise LoadError(f"{why_not} within {ONE_S:g} s") from None
