@@ -20,7 +20,6 @@ import orjson
 import uvloop
 from picows import WSError
 
-CONNECT_S = 20.0
 DRAIN_S = 15.0
 
 Numbers = dict[str, float]

@@ -19,7 +19,7 @@ import orjson
 from picows import WSFrame
 
 from bench_loads.common import DRAIN_S, Numbers, Run, count, latencies, main
-from bench_loads.dialects import DIALECTS, Client, connect
+from bench_loads.dialects import DIALECTS, Client, connect, settle
 
 BODIES = 64
 LEVELS = 8
@@ -81,6 +81,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     run = CreateRun()
     clients = [Creator(run, arguments.dialect, number) for number in range(arguments.clients)]
     await connect(run, arguments.url, "create", clients)
+    await settle(run, clients)
     for client in clients:
         for _ in range(arguments.in_flight):
             client.create()

@@ -13,9 +13,10 @@ from typing import Protocol
 import orjson
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench_loads.common import CONNECT_S, LoadError, Run
+from bench_loads.common import LoadError, Run
 
 READ_BYTES = 64 * 1024
+CONNECT_S, SETTLE_S = 60.0, 20.0
 AT_ONCE = 100  # handshakes: no server's backlog is the bottleneck
 
 
@@ -194,16 +195,8 @@ class Client(WSListener):  # type: ignore[misc]
         self.transport.disconnect()
 
 
-async def connect(
-    run: Run,
-    url: str,
-    role: str,
-    clients: Sequence[Client],
-    *,
-    read_bytes: int = READ_BYTES,
-    seconds: float = CONNECT_S,
-) -> None:
-    """Connect them, a hundred at a time, and wait until all are settled."""
+async def connect(run: Run, url: str, role: str, clients: Sequence[Client], *, read_bytes: int = READ_BYTES) -> None:
+    """Connect them, a hundred at a time; each greets at once. Raises LoadError where that takes too long."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(client: Client) -> None:
@@ -213,10 +206,18 @@ async def connect(
             await ws_connect(lambda: client, address, read_buffer_init_size=read_bytes, use_aiofastnet=False)
 
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(CONNECT_S):
             await asyncio.gather(*map(one, clients))
-            await asyncio.gather(*(client.settled for client in clients))
     except TimeoutError:
-        left = sum(not client.settled.done() for client in clients)
-        raise LoadError(f"{left} of {len(clients)} clients were not connected within {seconds:g} s") from None
+        there = sum(client.transport is not None for client in clients)
+        raise LoadError(f"only {there} of {len(clients)} clients were connected within {CONNECT_S:g} s") from None
     await run.pause(0)
+
+
+async def settle(run: Run, clients: Sequence[Client]) -> None:
+    """Wait until the greetings of all are answered."""
+    await run.until(
+        lambda: all(client.settled.done() for client in clients),
+        SETTLE_S,
+        lambda: f"{sum(not client.settled.done() for client in clients)} of {len(clients)} clients not subscribed",
+    )

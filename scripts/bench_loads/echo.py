@@ -14,7 +14,7 @@ from time import perf_counter
 from picows import WSFrame
 
 from bench_loads.common import DRAIN_S, Numbers, Run, count, latencies, main
-from bench_loads.dialects import DIALECTS, Client, connect
+from bench_loads.dialects import DIALECTS, Client, connect, settle
 
 
 class EchoRun(Run):
@@ -58,6 +58,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     run = EchoRun()
     clients = [Pinger(run, arguments.dialect) for _ in range(arguments.clients)]
     await connect(run, arguments.url, "echo", clients)
+    await settle(run, clients)
     for client in clients:
         for _ in range(arguments.in_flight):
             client.ping()

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 
 from picows import WSFrame
 
-from bench_loads.common import CONNECT_S, DRAIN_S, LoadError, Numbers, Run, count, latencies, main
-from bench_loads.dialects import DIALECTS, Client, Dialect, connect
+from bench_loads.common import DRAIN_S, LoadError, Numbers, Run, count, latencies, main
+from bench_loads.dialects import DIALECTS, Client, Dialect, connect, settle
 from bench_loads.tally import Tally
 
 TOPIC = "bench"
+PROBE_S = 20.0
 LIST_S = 0.1  # a plain server says nothing when it has put a subscriber on its list
 
 
@@ -75,13 +76,14 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     subscribers.append(Witness(run, dialect, tally, payload))
     await connect(run, arguments.url, "sub", subscribers[-1:])
     await connect(run, arguments.url, "pub", [publisher])
+    await settle(run, [*subscribers, publisher])
     await run.pause(LIST_S)
 
     async def probe(times: int) -> None:
         publisher.send(message)
         await run.until(
             lambda: all(subscriber.probes >= times for subscriber in subscribers),
-            CONNECT_S,
+            PROBE_S,
             lambda: f"{sum(s.probes < times for s in subscribers)} of {len(subscribers)} subscribers got no message",
         )
 

@@ -10,10 +10,9 @@ import argparse
 from time import perf_counter
 
 from bench_loads.common import Numbers, Run, main, rss_kb
-from bench_loads.dialects import DIALECTS, Client, connect
+from bench_loads.dialects import DIALECTS, Client, connect, settle
 
 TOPICS = ("tokens", "graph")
-CONNECT_S = 60.0
 STILL_S, PATIENCE_S = 1.0, 15.0
 READ_BYTES = 2048
 
@@ -25,7 +24,8 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     before = await still_rss_kb(run, arguments.server_pid)
     clients = [Client(run, dialect, TOPICS) for _ in range(arguments.connections)]
     began = perf_counter()
-    await connect(run, arguments.url, "idle", clients, read_bytes=READ_BYTES, seconds=CONNECT_S)
+    await connect(run, arguments.url, "idle", clients, read_bytes=READ_BYTES)
+    await settle(run, clients)
     connect_s = perf_counter() - began
     there = await still_rss_kb(run, arguments.server_pid)
     for client in clients:

@@ -31,7 +31,7 @@ from bench_loads.common import (
     main,
     rss_kb,
 )
-from bench_loads.dialects import DIALECTS, Client, connect
+from bench_loads.dialects import DIALECTS, Client, connect, settle
 from bench_loads.stalled import Stalled
 
 TOPIC = "bench"
@@ -126,6 +126,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     publisher, witness = Client(run, NGOS, []), Witness(run)
     clients = [Client(run, NGOS, [TOPIC]) for _ in range(arguments.readers - 1)]
     await connect(run, arguments.url, "sub", [*clients, witness, publisher])
+    await settle(run, [*clients, witness, publisher])
     readers = _read_only(run, clients)
     stalled = Stalled(urlsplit(arguments.url).netloc, TOPIC)
     tasks = [
