@@ -1,49 +1,33 @@
-"""The commands of scripts/bench: what is measured against what, the table, and the JSON in bench-results/.
+"""The commands of scripts/bench: what is measured against what.
 
-Promises: the table shows medians over the repetitions, with the range of the rate; the JSON has every run. A new
-benchmark is a command here, a kind of load in bench_load.py, and contestants.
+A new benchmark is a command here, a load in bench_loads/, and contestants in bench_contestants.py.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import signal
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 import click
-import orjson
 import trio
-from bench_frame import HERE, BenchError, Cell, Contestant, Plan, Result, measure, medians, open_postgres, ratio
+from bench_contestants import FASTAPI_ASYNCPG, NGOS, choose
+from bench_frame import Cell, Plan, Result, measure
+from bench_report import CPU, LATENCY, MEMORY, RATE, STALL, Column, line, table, write
+from bench_servers import HERE, BenchError
 from rich.console import Console
-from rich.table import Table
 
-RESULTS = HERE.parent / "bench-results"
 WARM_UP_S = 1.0
-WIDTH = 110
+LONGEST_S = 12.0  # servers ping a silent client after 20 s, and fan-out counts bytes, not kinds of frames
+WIDTH = 120
 BUSY = 0.5
 
-NGOS = Contestant(
-    "ngos",
-    lambda port, database_url: [
-        *(sys.executable, "-m", "ngos", "serve", "--port", str(port), "--database-url", database_url)
-    ],
-    lambda _port, _database_url: {"NGOS_LOG_LEVEL": "warning"},
-)
-FASTAPI = Contestant(
-    "fastapi+asyncpg",
-    lambda port, _database_url: [
-        *(sys.executable, "-m", "uvicorn", "bench_peers.fastapi_asyncpg:app", "--port", str(port)),
-        *("--loop", "uvloop", "--ws", "websockets-sansio", "--log-level", "warning", "--no-access-log"),
-    ],
-    lambda _port, database_url: {"DATABASE_URL": database_url},
-)
+ALL = ("fastapi", "websockets", "node-ws", "nats", "hypercorn")
+ECHOING = ("fastapi", "websockets", "node-ws", "hypercorn")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,28 +48,213 @@ def _cells(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     return cells
 
 
+def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if wrong := [name for name in names if not re.fullmatch(r"[1-9]\d*", name)]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a number above zero")
+    return names
+
+
+def common(seconds_s: float | None, repeats: int = 3) -> Callable[[Any], Any]:
+    """The options that every benchmark has, or every one that counts for a time."""
+    options = [
+        click.option(
+            "--repeats", default=repeats, show_default=True, type=click.IntRange(min=1), help="Runs of each cell."
+        ),
+        click.option(
+            "--database-url",
+            envvar="NGOS_TEST_DATABASE_URL",
+            help="A Postgres server to make the databases in; default: an embedded one. [env: NGOS_TEST_DATABASE_URL]",
+        ),
+    ]
+    if seconds_s is not None:
+        options.append(
+            click.option(
+                "--seconds",
+                default=seconds_s,
+                show_default=True,
+                type=click.FloatRange(min=0.1, max=LONGEST_S),
+                help="Seconds that each run counts, after 1 s of warm-up.",
+            )
+        )
+    return lambda command: _apply(options, command)
+
+
+def peers(possible: Sequence[str]) -> Callable[[Any], Any]:
+    """The option that says who runs beside ngos."""
+    return click.option(
+        "--peers", help=f"Peers to run, of {','.join(possible)}; empty: none. Default: all that can run here."
+    )
+
+
+def cells(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--cells",
+        default=default,
+        show_default=True,
+        callback=_cells,
+        help="CLIENTSxIN_FLIGHT,…: clients, and messages that each keeps in flight.",
+    )
+
+
+def _apply(options: Sequence[Callable[[Any], Any]], command: Any) -> Any:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @cli.command()
-@click.option("--seconds", default=5.0, show_default=True, help="Seconds that each run counts, after 1 s of warm-up.")
-@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="Runs of each cell.")
-@click.option(
-    "--cells",
-    default="1x1,1x16,8x16,64x16",
-    show_default=True,
-    callback=_cells,
-    help="CLIENTSxIN_FLIGHT,…: clients, and commands that each keeps in flight.",
-)
-@click.option(
-    "--database-url",
-    envvar="NGOS_TEST_DATABASE_URL",
-    help="A Postgres server to make the databases in; default: an embedded one. [env: NGOS_TEST_DATABASE_URL]",
-)
+@cells("1x1,1x16,8x16,64x16")
+@common(5.0)
 def create(seconds: float, repeats: int, cells: list[Cell], database_url: str | None) -> None:
     """Durable `token.create` per second and its latency, beside FastAPI + asyncpg on the same Postgres."""
-    plan = Plan(cells, [NGOS, FASTAPI], seconds, min(WARM_UP_S, seconds), repeats)
-    run("create", plan, database_url, "durable token.create, clients x in flight")
+    plan = Plan(
+        name="create",
+        title="durable token.create, clients x in flight",
+        load="create",
+        cells=cells,
+        contestants=[NGOS, FASTAPI_ASYNCPG],
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+        counts_rows=True,
+    )
+    run(plan, database_url, [*RATE, *LATENCY, *CPU])
 
 
-def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
+@cli.command()
+@cells("1x1,1x16,64x1,64x16")
+@peers(ECHOING)
+@common(3.0)
+def echo(seconds: float, repeats: int, cells: list[Cell], peers: str | None, database_url: str | None) -> None:
+    """Round trips per second: ngos answers `ping` with `pong`, the peers echo the same bytes."""
+    plan = Plan(
+        name="echo",
+        title="round trips, clients x in flight",
+        load="echo",
+        cells=cells,
+        contestants=choose(peers, ECHOING),
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+    )
+    run(plan, database_url, [*RATE, *LATENCY, *CPU])
+
+
+@cli.command()
+@click.option("--subscribers", default=200, show_default=True, type=click.IntRange(min=1))
+@click.option("--in-flight", default="1,16,64", show_default=True, callback=_numbers, help="Messages on their way.")
+@click.option("--payload-bytes", default=200, show_default=True, type=click.IntRange(12, 60_000))
+@peers(ALL)
+@common(3.0)
+def fanout(
+    subscribers: int,
+    in_flight: list[str],
+    payload_bytes: int,
+    seconds: float,
+    repeats: int,
+    peers: str | None,
+    database_url: str | None,
+) -> None:
+    """Deliveries per second from one publisher to many subscribers, with N messages not yet delivered to all.
+
+    The peers pass a text on as it came; ngos parses it, wraps it in its envelope, and knows topics and limits.
+    `--peers ceiling` runs the fastest server we can think of instead: what the load itself can count.
+    """
+    fixed = ("--subscribers", str(subscribers), "--payload-bytes", str(payload_bytes))
+    plan = Plan(
+        name="fanout",
+        title=f"deliveries of {payload_bytes} bytes to {subscribers} subscribers, messages in flight",
+        load="fanout",
+        cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
+        contestants=choose(peers, ALL),
+        connections=subscribers,
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+    )
+    run(plan, database_url, [*RATE, *LATENCY, *CPU])
+
+
+@cli.command()
+@click.option("--connections", default=5000, show_default=True, type=click.IntRange(1, 25_000))
+@peers(ALL)
+@common(None, repeats=1)
+def memory(connections: int, repeats: int, peers: str | None, database_url: str | None) -> None:
+    """The server's memory per idle connection, and what it keeps when all have left.
+
+    With ngos and NATS each connection is subscribed to two topics; with the other peers it just connects.
+    """
+    plan = Plan(
+        name="memory",
+        title="memory with idle connections",
+        load="memory",
+        compared="kb_per_connection",
+        cells=[Cell(str(connections), ("--connections", str(connections)))],
+        contestants=choose(peers, ALL),
+        repeats=repeats,
+        connections=connections,
+        fresh_servers=True,
+    )
+    run(plan, database_url, MEMORY)
+
+
+@cli.command()
+@click.option("--concurrency", default="1,64", show_default=True, callback=_numbers, help="Connections under way.")
+@peers(ALL)
+@common(3.0)
+def accept(concurrency: list[str], seconds: float, repeats: int, peers: str | None, database_url: str | None) -> None:
+    """Connections per second: connect, upgrade, Close. ngos's counts once `connection.established` has come."""
+    plan = Plan(
+        name="accept",
+        title="connections, so many under way",
+        load="accept",
+        cells=[Cell(name, ("--concurrency", name)) for name in concurrency],
+        contestants=choose(peers, ALL),
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+    )
+    run(plan, database_url, [*RATE, *LATENCY, *CPU])
+
+
+@cli.command()
+@click.option("--readers", default=500, show_default=True, type=click.IntRange(min=2))
+@click.option("--stalled", default=50, show_default=True, type=click.IntRange(min=1), help="Clients that never read.")
+@click.option("--events-per-s", default=2000.0, show_default=True, type=click.FloatRange(min=1))
+@click.option("--payload-bytes", default=200, show_default=True, type=click.IntRange(100, 60_000))
+@common(5.0, repeats=1)
+def stall(
+    readers: int,
+    stalled: int,
+    events_per_s: float,
+    payload_bytes: int,
+    seconds: float,
+    repeats: int,
+    database_url: str | None,
+) -> None:
+    """When clients that never read are cut, and what those that do read notice of them. ngos alone.
+
+    `--seconds` is for the windows before and after; the one between lasts until the last is cut.
+    """
+    fixed = ("--events-per-s", str(events_per_s), "--payload-bytes", str(payload_bytes))
+    plan = Plan(
+        name="stall",
+        title=f"{events_per_s:g} events/s of {payload_bytes} bytes to readers, and clients that never read",
+        load="stall",
+        compared="cut_last_s",
+        cells=[Cell(f"{readers}+{stalled}", ("--readers", str(readers), "--stalled", str(stalled), *fixed))],
+        contestants=[NGOS],
+        seconds=seconds,
+        warm_up_s=min(WARM_UP_S, seconds),
+        repeats=repeats,
+        connections=readers + stalled,
+        fresh_servers=True,
+    )
+    run(plan, database_url, [*STALL, *CPU])
+
+
+def run(plan: Plan, database_url: str | None, columns: Sequence[Column]) -> None:
     """Measure, show the table, write the JSON."""
     console = Console()
     console.width = max(console.width, WIDTH)  # in a pipe, too
@@ -93,30 +262,20 @@ def run(name: str, plan: Plan, database_url: str | None, title: str) -> None:
 
     def on_result(result: Result) -> None:
         results.append(result)
-        n = result.numbers
-        console.print(
-            f"[dim]{result.cell:>6}  {result.contestant:16} {n['per_s']:8,.0f}/s  p50 {n['p50_ms']:.2f} ms  "
-            f"p99 {n['p99_ms']:.2f} ms  cpu {n['server_cpu']:.0%}, load {n['load_cpu']:.0%}[/]",
-            highlight=False,
-        )
+        console.print(f"[dim]{line(result, columns)}[/]", highlight=False, soft_wrap=True)
 
     load_before = os.getloadavg()[0]
     if load_before > BUSY:
         console.print(f"[yellow]the machine is busy (load average {load_before:.1f}): expect noise[/]", highlight=False)
     try:
-        about = trio.run(partial(_measure, plan, database_url, on_result))
+        about = trio.run(partial(measure, plan, database_url, on_result))
     except* KeyboardInterrupt:
         sys.exit(130)
     except* BenchError as group:
         raise click.ClickException("; ".join(map(str, _leaves(group)))) from None
-    console.print(table(plan, results, title))
-    path = _write(name, plan, results, {"postgres": about, "load_average_before": load_before})
+    console.print(table(plan, columns, results))
+    path = write(plan, results, {"postgres": about, "load_average_before": load_before})
     console.print(f"[dim]{path.relative_to(HERE.parent)}[/]")
-
-
-async def _measure(plan: Plan, database_url: str | None, on_result: Any) -> dict[str, Any]:
-    async with open_postgres(database_url) as server_url:
-        return await measure(plan, server_url, on_result)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
@@ -124,53 +283,3 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     for exc in group.exceptions:
         found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
     return found
-
-
-def table(plan: Plan, results: Sequence[Result], title: str) -> Table:
-    """Medians of every contestant in every cell, and how the first compares with each of the others."""
-    first = plan.contestants[0]
-    shown = Table(title=f"{title}; median of {plan.repeats} x {plan.seconds:g} s", title_justify="left")
-    shown.add_column("cell", justify="right")
-    shown.add_column("server")
-    for heading in ("per s", "min-max", "p50 ms", "p99 ms", "server cpu", f"{first.name} is"):
-        shown.add_column(heading, justify="right")
-    for cell in plan.cells:
-        for contestant in plan.contestants:
-            m = medians(results, cell.name, contestant.name)
-            shown.add_row(
-                cell.name,
-                contestant.name,
-                f"{m['per_s']:,.0f}",
-                f"{m['per_s_min']:,.0f}-{m['per_s_max']:,.0f}",
-                f"{m['p50_ms']:.2f}",
-                f"{m['p99_ms']:.2f}",
-                f"{m['server_cpu']:.0%}",
-                "" if contestant is first else f"{ratio(results, cell.name, first.name, contestant.name):.2f}x",
-                end_section=contestant is plan.contestants[-1],
-            )
-    return shown
-
-
-def _write(name: str, plan: Plan, results: Sequence[Result], about: dict[str, Any]) -> Any:
-    first, *others = plan.contestants
-    document = {
-        "benchmark": name,
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},
-        **about,
-        "seconds": plan.seconds,
-        "repeats": plan.repeats,
-        "medians": {
-            cell.name: {other.name: medians(results, cell.name, other.name) for other in plan.contestants}
-            for cell in plan.cells
-        },
-        "ratios": {
-            cell.name: {other.name: ratio(results, cell.name, first.name, other.name) for other in others}
-            for cell in plan.cells
-        },
-        "runs": [attrs.asdict(result) for result in results],
-    }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.json"
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return path

@@ -1,0 +1,174 @@
+"""What all loads share: their arguments, how a run fails, CPU and memory as the kernel counts them, and `main`.
+
+Promises: `pause` raises as soon as any client has failed, and only the first reason is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import resource
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import attrs
+import orjson
+import uvloop
+from picows import WSError
+
+DRAIN_S = 15.0
+
+Numbers = dict[str, float]
+
+
+class LoadError(Exception):
+    """The numbers can't be trusted, or there are none; the text says why."""
+
+
+class Run:
+    """What all clients of a load share: whether they send, whether it counts, and how it ended."""
+
+    def __init__(self) -> None:
+        self.sending = True
+        self.counting = False
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, why: str) -> None:
+        """End the run; only the first reason is told."""
+        if not self.failed.done():
+            self.failed.set_exception(LoadError(why))
+
+    async def pause(self, seconds: float) -> None:
+        """Let the clients work; raises as soon as one fails."""
+        done, _ = await asyncio.wait([self.failed], timeout=seconds)
+        for future in done:
+            future.result()
+
+    async def until(self, condition: Callable[[], bool], seconds: float, why: Callable[[], str]) -> None:
+        """Wait for a condition, looking often; raises LoadError when it does not come."""
+        deadline = perf_counter() + seconds
+        while not condition():
+            if perf_counter() > deadline:
+                raise LoadError(f"{why()} within {seconds:g} s")
+            await self.pause(0.005)
+
+
+@attrs.frozen
+class Window:
+    """The time that counted: how long it was, how much was counted in it, what share of a core each side used."""
+
+    seconds: float
+    counted: float
+    server_cpu: float
+    load_cpu: float
+    others_cpu: float  # cores that all else was busy on: Postgres, and whatever disturbs
+
+    def numbers(self) -> Numbers:
+        return {
+            "per_s": self.counted / self.seconds,
+            "counted": self.counted,
+            "server_cpu": self.server_cpu,
+            "load_cpu": self.load_cpu,
+            "others_cpu": self.others_cpu,
+        }
+
+
+async def count(
+    run: Run,
+    arguments: argparse.Namespace,
+    counter: Callable[[], float],
+    during: Callable[[], Awaitable[None]] | None = None,
+) -> Window:
+    """Warm up, see by how much the counter grows in `seconds` (or during what is given), then let nothing be sent."""
+
+    def look() -> tuple[float, float, float, float, float]:
+        return perf_counter(), counter(), cpu_s(arguments.server_pid), own_cpu_s(), busy_s()
+
+    await run.pause(arguments.warm_up)
+    run.counting = True
+    before = look()
+    await (run.pause(arguments.seconds) if during is None else during())
+    after = look()
+    run.counting = run.sending = False
+    seconds, counted, server, own, busy = (late - early for early, late in zip(before, after, strict=True))
+    return Window(seconds, counted, server / seconds, own / seconds, max(0.0, busy - server - own) / seconds)
+
+
+def rss_kb(pid: int) -> int:
+    """Resident and swapped memory of a process and all below it, in kB; raises LoadError where there is no /proc."""
+    pids = [pid]
+    total_kb = 0
+    try:
+        for each in pids:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+            status = Path(f"/proc/{each}/status").read_text()
+            total_kb += sum(map(int, re.findall(r"^Vm(?:RSS|Swap):\s+(\d+) kB$", status, re.MULTILINE)))
+    except OSError as exc:
+        raise LoadError(f"the server's memory can't be read: {exc}") from None
+    return total_kb
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, its threads included; 0.0 where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_s() -> float:
+    """CPU seconds that all cores have been busy, with anything; 0.0 where there is no /proc."""
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
+
+
+def own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value that `share` of all are at most; 0.0 of none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def latencies(values_ms: Sequence[float]) -> Numbers:
+    """Median, 99th percentile and maximum."""
+    ordered = sorted(values_ms)
+    return {f"{name}_ms": quantile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+
+
+def main(
+    about: str | None,
+    load: Callable[[argparse.Namespace], Awaitable[Numbers]],
+    options: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """Read the arguments, run the load on uvloop, print its numbers."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--url", required=True, help="the server, as ws://HOST:PORT")
+    parser.add_argument("--server-pid", type=int, required=True, help="whose CPU time and memory to report")
+    parser.add_argument("--dialect", required=True, help="what the server speaks: ngos, plain or nats")
+    parser.add_argument("--warm-up", type=float, required=True, help="seconds before counting")
+    parser.add_argument("--seconds", type=float, required=True, help="seconds to count for")
+    options(parser)
+    arguments = parser.parse_args()
+
+    async def whole() -> Numbers:
+        return await load(arguments)
+
+    try:
+        numbers = uvloop.run(whole())
+    except (OSError, LoadError, WSError) as exc:
+        sys.exit(str(exc) or repr(exc))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.stdout.buffer.write(orjson.dumps(numbers))
