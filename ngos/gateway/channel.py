@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from websockets.protocol import State
 
-from ngos.gateway.core import Core
+from ngos.gateway.core import Core, Received
 from ngos.gateway.wire import frame_end
 
 READ_BYTES: Final = 64 * 1024
@@ -25,14 +25,6 @@ VANISHED: Final = 1006
 """The code of a connection that ended without a Close (RFC 6455 section 7.1.5)."""
 
 
-@frozen
-class Received:
-    """A message; `data` of a text message is valid UTF-8."""
-
-    data: bytes
-    is_text: bool
-
-
 @define(eq=False)
 class FrameChannel:
     """One accepted WebSocket. `receive` is for one task, `send` and `ping` for any, `close` for one, once.
@@ -40,6 +32,8 @@ class FrameChannel:
     `receive` reads the socket itself, in the app's own task: what the app does not come to is not read, and slows the
     peer down by TCP. `deflate_bits` is the size of the window that messages to the peer may be compressed with, as a
     power of two (RFC 7692); 0: not at all.
+
+    `unread` are the messages that are here and were not received yet, the next one last.
 
     `send_now` hands whole frames to the kernel, without waiting and without a checkpoint, and returns how many bytes
     it took; it raises OSError like a socket's. None while anything else must be sent first, over TLS (whose writes
@@ -53,7 +47,7 @@ class FrameChannel:
     successor: Callable[[], Awaitable[None]] | None = field(init=False, default=None)
     heard_at: float = field(init=False, factory=trio.current_time)
     send_now: Callable[[bytes], int] | None = field(init=False, default=None)
-    _unread: list[Received] = field(init=False, factory=list)  # the next one is last
+    unread: list[Received] = field(init=False, factory=list)
     _ended: bool = field(init=False, default=False)
     _closing: bool = field(init=False, default=False)
     _said_close: bool = field(init=False, default=False)
@@ -67,14 +61,16 @@ class FrameChannel:
     _turn: trio.Lock = field(init=False, factory=trio.Lock)
     _is_tls: bool = field(init=False)
     _socket: Any = field(init=False)
+    _socket_below: socket.socket = field(init=False)
     _write_socket: Callable[[bytes | memoryview], int] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._is_tls = not isinstance(self._stream, trio.SocketStream)
         self._socket = self._stream.transport_stream.socket if self._is_tls else self._stream.socket
-        # Trio's own `send` waits; the socket below it does not, and after its end it fails and does not write into
-        # whatever has its number by then.
-        self._write_socket = self._socket._sock.send  # noqa: SLF001
+        # Trio's own `send` and `recv` wait; those of the socket below don't. And after its end they fail, where a
+        # bare descriptor would by then be somebody else's.
+        self._socket_below = self._socket._sock  # noqa: SLF001
+        self._write_socket = self._socket_below.send
         self._settle()
 
     def take(self) -> FrameChannel:
@@ -94,15 +90,36 @@ class FrameChannel:
 
         Cancelled, it has taken nothing.
         """
-        while not self._unread:
-            if self._ended:
-                raise trio.EndOfChannel
-            await self._read()
-        return self._unread.pop()
+        while not self.unread:
+            await self.read()
+        return self.unread.pop()
 
-    def unread(self) -> int:
-        """Messages that are here and were not received yet."""
-        return len(self._unread)
+    async def read(self) -> None:
+        """Read the socket once, into `unread`; for who takes the messages out of there himself. As `receive`."""
+        if self._ended:
+            raise trio.EndOfChannel
+        self._reading = True
+        try:
+            if self._is_tls:
+                data = await self._stream.receive_some(READ_BYTES)
+            else:
+                # Trio would first try to read, in vain: nothing is read ahead, so the peer has had no time to send.
+                await trio.lowlevel.wait_readable(self._socket_below)
+                data = self._socket_below.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        finally:
+            self._reading = False
+            if self._read_over is not None:
+                self._read_over.set()
+        if not data:
+            self.gone()
+            return
+        self.feed(data)
+        if (self._rest or self._control) and not self._ended:
+            await self._send_owed()
 
     @property
     def end_code(self) -> int:
@@ -169,7 +186,7 @@ class FrameChannel:
         """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts."""
         done = False
         self._closing = True
-        self._unread.clear()
+        self.unread.clear()
         try:
             if self._torn:
                 return
@@ -182,7 +199,7 @@ class FrameChannel:
                     self._read_over = trio.Event()
                     await self._read_over.wait()
                 else:
-                    await self._read()
+                    await self.read()
             done = True
         finally:
             self._settle()
@@ -205,32 +222,16 @@ class FrameChannel:
         """Take in bytes from the network: messages to be received, and Pings, which are answered."""
         self.heard_at = trio.current_time()
         self._core.receive_data(data)
-        messages, self._core.messages = self._core.messages, []
+        messages = self._core.messages
+        self._core.messages = []
         if messages and not self._closing:
-            self._unread[:0] = (Received(data, is_text) for data, is_text in reversed(messages))
+            messages.reverse()
+            self.unread[:0] = messages
         self._flush()
         if self._core.state is not State.OPEN:
             # Over, if the peer sent its Close or broke the protocol: of the latter, the core tells by its own EOF.
             self._ended = self._ended or self._core.close_rcvd is not None or self._core.eof_sent
             self._settle()
-
-    async def _read(self) -> None:
-        """Read the socket once."""
-        self._reading = True
-        try:
-            data = await self._stream.receive_some(READ_BYTES)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
-        finally:
-            self._reading = False
-            if self._read_over is not None:
-                self._read_over.set()
-        if not data:
-            self.gone()
-            return
-        self.feed(data)
-        if not self._ended:
-            await self._send_owed()
 
     def _settle(self) -> None:
         """Find out anew whether frames may be sent at once."""

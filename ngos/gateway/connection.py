@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import random
 import secrets
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -21,7 +22,7 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
-from ngos.gateway.mailbox import Backlog, Mailbox
+from ngos.gateway.mailbox import SEND_BYTES, Backlog, Mailbox
 from ngos.gateway.registry import Registry
 from ngos.gateway.transport import BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
@@ -74,6 +75,8 @@ class Connection:
     _handling: bool = field(init=False, default=False)
     _over: bool = field(init=False, default=False)
     _peer_left: bool = field(init=False, default=False)
+    _gathered: list[bytes] = field(init=False, factory=list)
+    _gathered_bytes: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         self.outlet = self._transport.outlet
@@ -85,7 +88,8 @@ class Connection:
         Cancelled (that is how Quart tells that the peer left), it ends at once. What is in the committer by then is
         committed or not, as a whole.
         """
-        self.send(greeting)
+        self._gather(greeting)
+        self._flush()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -134,24 +138,24 @@ class Connection:
         """Take what the outlet did not: it was given these events, and took only so many bytes of their frames."""
         self._queue_events(self._transport.rest(parcel, sent_bytes))
 
-    def send(self, message: Message, reply_to: str | None = None) -> None:
-        """Queue a message that is no event."""
-        self._put(message.TYPE, codec.dump(message), reply_to)
-
     async def _read(self) -> None:
-        while True:
-            try:
-                data = await self._transport.receive()
-            except BinaryMessage:
-                return self.end(CloseCode.BINARY_MESSAGE)
-            except PeerLeft as exc:
-                self._peer_left = True
-                return self.end(CloseCode.of_peer(exc.code))
-            if len(data) > self._settings.message_bytes:
-                return self.end(CloseCode.MESSAGE_TOO_BIG)
-            self._handling = True
-            await self._handle(data)
-            self._handling = False
+        try:
+            while True:
+                await self._transport.more()
+                self._handling = True
+                while (data := self._transport.take()) is not None:
+                    if len(data) > self._settings.message_bytes:
+                        return self.end(CloseCode.MESSAGE_TOO_BIG)
+                    await _but_first(self._flush, self._handle(data))
+                self._flush()
+                self._handling = False
+        except BinaryMessage:
+            return self.end(CloseCode.BINARY_MESSAGE)
+        except PeerLeft as exc:
+            self._peer_left = True
+            return self.end(CloseCode.of_peer(exc.code))
+        finally:
+            self._flush()
 
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
@@ -160,14 +164,17 @@ class Connection:
         try:
             received = codec.decode(data)
         except DecodeError as exc:
-            await self._undone_below(1)
+            if self._undone:
+                await self._undone_below(1)
             self._fail(exc, exc.command_id)
             return
         entry = self._registry[type(received.command)]
         handler = entry.write_of(received.command)
         if handler is not None:
-            await self._undone_below(self._settings.in_flight)
-            await self.mailbox.low()
+            if self._undone >= self._settings.in_flight:
+                await self._undone_below(self._settings.in_flight)
+            if self.mailbox.is_high:
+                await self.mailbox.low()
             self._undone += 1
             answer = partial(self._answer_write, received.id)
             write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
@@ -178,8 +185,10 @@ class Connection:
                 raise
         else:
             assert entry.answer is not None
-            await self._undone_below(1)
-            await self.mailbox.low()
+            if self._undone:
+                await self._undone_below(1)
+            if self.mailbox.is_high:
+                await self.mailbox.low()
             await self._answer(received, entry.answer)
 
     async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
@@ -194,16 +203,36 @@ class Connection:
             self._fail(incident("read.defect", exc, command=received.command.TYPE), received.id)
         else:
             # No checkpoint since the handler: after `subscribed` no event can have come before it.
-            self.send(reply, received.id)
+            self._gather(reply, received.id)
+
+    def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
+        self._gather(_error_of(failure, command_id), command_id)
+
+    def _gather(self, message: Message, reply_to: str | None = None) -> None:
+        """Make a reply, to go out with its neighbours: when no more messages are here, or the reader has to wait."""
+        self._gathered.append(self._encode(message.TYPE, codec.dump(message), reply_to))
+        self._gathered_bytes += len(self._gathered[-1])
+        if self._gathered_bytes >= SEND_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            parcel = Parcel(tuple(self._gathered), self._gathered_bytes)
+            self._gathered.clear()
+            self._gathered_bytes = 0
+            self._put(parcel)
 
     def _answer_write(self, command_id: str | None, answer: Answer) -> None:
+        """Called by the committer, in whose task nothing may fail or wait."""
         self._undone -= 1
         if self._progress is not None:
             self._progress.set()
         if isinstance(answer, Encoded):
-            self._put(answer.type, answer.payload, command_id)
+            message = self._encode(answer.type, answer.payload, command_id)
         else:
-            self._fail(answer, command_id)
+            error = _error_of(answer, command_id)
+            message = self._encode(error.TYPE, codec.dump(error), command_id)
+        self._put(Parcel((message,), len(message)), more_follows=self._undone > 0)
 
     async def _undone_below(self, limit: int) -> None:
         """Wait until fewer than `limit` writes are in the committer."""
@@ -212,26 +241,16 @@ class Connection:
             await self._progress.wait()
         self._progress = None
 
-    def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
-        reply = ErrorReply(
-            code=failure.code,
-            message=failure.message,
-            original_message_id=command_id,
-            retryable=failure.code.retryable,
-            details=failure.details,
-        )
-        self.send(reply, command_id)
+    def _encode(self, type_: str, payload: bytes, reply_to: str | None) -> bytes:
+        message_id = f"{_PREFIX}-{next(_numbers):x}"
+        return codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
 
-    def _put(self, type_: str, payload: bytes, reply_to: str | None) -> None:
+    def _put(self, parcel: Parcel, *, more_follows: bool = False) -> None:
+        """Send replies at once if nothing waits; else, or if others follow them, let the writer do it."""
         # The committer answers whoever asked; but after a Close, nothing may be sent (RFC 6455 section 5.5.1).
         if self._over or self._is_deaf():
             return
-        message_id = f"{_PREFIX}-{next(_numbers):x}"
-        message = codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
-        parcel = Parcel((message,), len(message))
-        # Alone, a reply goes out at once; with others about to follow, the writer sends them together.
-        alone = not (self.mailbox or self._undone or self._transport.more_received())
-        rest = self._transport.try_send(parcel) if alone else parcel
+        rest = parcel if more_follows or self.mailbox else self._transport.try_send(parcel)
         if rest is not None:
             self._transport.hold(True)
             self.mailbox.put_reply(rest)
@@ -280,6 +299,33 @@ class Connection:
                 return None
             if self._transport.heard_at() < pinged_at and not self._handling:
                 return self.end(CloseCode.NO_SIGN_OF_LIFE)
+
+
+def _error_of(failure: CommandFailed, command_id: str | None) -> ErrorReply:
+    return ErrorReply(
+        code=failure.code,
+        message=failure.message,
+        original_message_id=command_id,
+        retryable=failure.code.retryable,
+        details=failure.details,
+    )
+
+
+@types.coroutine
+def _but_first(prepare: Callable[[], None], work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Await `work`; if it has to wait for anything, call `prepare` before any other task runs."""
+    try:
+        trap = work.send(None)
+        prepare()
+        while True:
+            try:
+                resumed_by = yield trap
+            except BaseException as exc:  # noqa: ASYNC103 - it is passed on, inwards
+                trap = work.throw(exc)
+            else:
+                trap = work.send(resumed_by)
+    except StopIteration:
+        pass
 
 
 def _only_cancelled(exc: BaseException) -> bool:

@@ -101,9 +101,14 @@ class Mailbox:
         """Forget all that waits: nobody will read it."""
         self._drop(len(self._parcels))
 
+    @property
+    def is_high(self) -> bool:
+        """Whether so many replies wait that no more may be made."""
+        return self.reply_bytes > REPLY_BYTES
+
     async def low(self) -> None:
-        """Wait until so few replies wait that more may be made."""
-        while self.reply_bytes > REPLY_BYTES:
+        """Wait until it is no longer high."""
+        while self.is_high:
             await self._next_sent()
 
     async def empty(self) -> None:

@@ -30,7 +30,14 @@ class Server(TCPServer):
     async def run(self) -> None:
         """Serve the connection until it ends, in whichever way; raises only Cancelled."""
         try:
-            await super().run()
+            try:
+                await super().run()
+                if self.successor is not None:
+                    del self.protocol
+                    await self.successor()
+            finally:
+                if self.successor is not None:
+                    await self.stream.aclose()  # noqa: ASYNC102 - closes, cancelled or not
         except* Exception as group:
             # A line and no traceback: the peer decides how often this happens.
             for exc in _leaves(group):
@@ -49,10 +56,12 @@ class Server(TCPServer):
                 break
             await self.protocol.handle(RawData(data))
             if self.successor is not None:
-                del self.protocol
-                await self.successor()
                 return
         await self.protocol.handle(Closed())
+
+    async def _close(self) -> None:
+        if self.successor is None:
+            await super()._close()
 
 
 def install() -> None:

@@ -49,15 +49,12 @@ class Transport(Protocol):
         """Run `serve`, which is the life of the connection: now, or as soon as the caller has returned from the app."""
         ...
 
-    async def receive(self) -> bytes:
-        """The next text message, as UTF-8. Raises BinaryMessage and PeerLeft.
-
-        Over plain ASGI, the caller is cancelled when the peer leaves.
-        """
+    def take(self) -> bytes | None:
+        """The next text message that is here, as UTF-8; None: `more` must be waited for. Raises BinaryMessage."""
         ...
 
-    def more_received(self) -> bool:
-        """Whether a further message is here already: an answer may then wait for its neighbours."""
+    async def more(self) -> None:
+        """Wait for more messages. Raises PeerLeft; over plain ASGI, the caller is cancelled when the peer leaves."""
         ...
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
@@ -121,17 +118,20 @@ class FrameTransport:
     async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
         self._channel.succeed_by(serve)
 
-    async def receive(self) -> bytes:
-        try:
-            message = await self._channel.receive()
-        except trio.EndOfChannel:
-            raise PeerLeft(self._channel.end_code) from None
+    def take(self) -> bytes | None:
+        unread = self._channel.unread
+        if not unread:
+            return None
+        message = unread.pop()
         if message.is_text:
             return message.data
         raise BinaryMessage
 
-    def more_received(self) -> bool:
-        return self._channel.unread() > 0
+    async def more(self) -> None:
+        try:
+            await self._channel.read()
+        except trio.EndOfChannel:
+            raise PeerLeft(self._channel.end_code) from None
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
         frames = frames_of(parcel, self._channel.deflate_bits)
@@ -170,19 +170,24 @@ class AsgiTransport:
     _websocket: Websocket
     outlet: Outlet = field(init=False, default=_NO_OUTLET)
     _heard_at: float = field(init=False, factory=trio.current_time)
+    _message: str | bytes | None = field(init=False, default=None)
+    _has_message: bool = field(init=False, default=False)
 
     async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
         await serve()
 
-    async def receive(self) -> bytes:
-        message = await self._websocket.receive()
-        self._heard_at = trio.current_time()
-        if isinstance(message, str):
-            return message.encode()
+    def take(self) -> bytes | None:
+        if not self._has_message:
+            return None
+        self._has_message = False
+        if isinstance(self._message, str):
+            return self._message.encode()
         raise BinaryMessage
 
-    def more_received(self) -> bool:
-        return False
+    async def more(self) -> None:
+        self._message = await self._websocket.receive()
+        self._has_message = True
+        self._heard_at = trio.current_time()
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
         return parcel

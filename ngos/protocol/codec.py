@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -25,6 +25,9 @@ from ngos.protocol.rules import INT64_MAX, RuleError
 
 MAX_DEPTH: Final = 32
 _MAX_FAULTS: Final = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
+
+_structure_hook = cache(STRICT.get_structure_hook)
+_unstructure_hook = cache(WRITER.get_unstructure_hook)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)
@@ -94,7 +97,7 @@ def decode_payload(
     The faults' paths begin with `root`.
     """
     try:
-        command = STRICT.structure(payload, cls)
+        command: C = _structure_hook(cls)(payload, cls)
     except ClassValidationError as exc:
         faults = [(root + path, message) for path, message in _faults(exc)]
         raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id) from None
@@ -106,7 +109,7 @@ def decode_payload(
 
 def dump(message: Message) -> bytes:
     """Encode a message's payload, to be handed to `encode` as often as it is sent."""
-    return orjson.dumps(WRITER.unstructure(message))
+    return orjson.dumps(_unstructure_hook(type(message))(message))
 
 
 def encode(

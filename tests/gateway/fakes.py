@@ -71,11 +71,9 @@ class FakeTransport:
         self._incoming.append(PeerLeft(code))
         self._arrived.set()
 
-    async def receive(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while not self._incoming:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
+    def take(self) -> bytes | None:
+        if not self._incoming:
+            return None
         message = self._incoming.popleft()
         if message is None:
             raise BinaryMessage
@@ -83,8 +81,11 @@ class FakeTransport:
             raise message
         return message
 
-    def more_received(self) -> bool:
-        return bool(self._incoming)
+    async def more(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while not self._incoming:
+            self._arrived = trio.Event()
+            await self._arrived.wait()
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
         if self.blocked:

@@ -55,8 +55,8 @@ def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
 
 def received(channel: FrameChannel) -> list[Received]:
     """All that was fed and not received yet."""
-    messages = list(reversed(channel._unread))
-    channel._unread.clear()
+    messages = list(reversed(channel.unread))
+    channel.unread.clear()
     return messages
 
 
@@ -252,7 +252,7 @@ async def test_what_the_app_does_not_come_to_stops_the_socket(peer: Peer) -> Non
         assert 1 == len(nursery.child_tasks)
         for _ in range(10_000):
             assert Received(b"x" * 1000, is_text=True) == await peer.channel.receive()
-            assert peer.channel.unread() <= READ_BYTES // 1000
+            assert len(peer.channel.unread) <= READ_BYTES // 1000
 
 
 async def _send_all(peer: Peer, wire: bytes) -> None:
@@ -266,7 +266,7 @@ async def test_a_close_that_crosses_messages(peer: Peer) -> None:
             nursery.start_soon(peer.channel.close, 1012, "restarting")
             (frame,) = await peer.frames_until(1)
             await _send_all(peer, masked(Opcode.TEXT, b"late") + masked(Opcode.CLOSE, frame.data))
-    assert 0 == peer.channel.unread()
+    assert 0 == len(peer.channel.unread)
     assert 1012 == peer.channel.end_code
 
 
