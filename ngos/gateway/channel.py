@@ -78,6 +78,14 @@ class FrameChannel:
         self.taken = True
         return self
 
+    async def send_answer(self, answer: bytes) -> None:
+        """Send what upgrades the connection: the first bytes of all, and no frame. Nothing may be sent meanwhile."""
+        self._rest = answer
+        if not self._is_tls:
+            self._rest = answer[self._write(answer) :]
+        if self._rest:
+            await self.send(b"")
+
     def succeed_by(self, successor: Callable[[], Awaitable[None]]) -> None:
         """Have `successor` go on with the channel, in the same task, when the app has returned; it has to `close`.
 
@@ -120,6 +128,11 @@ class FrameChannel:
         self.feed(data)
         if (self._rest or self._control) and not self._ended:
             await self._send_owed()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the peer has ended it, and there is nothing left to tell it."""
+        return self._ended and not self._rest and not self._control
 
     @property
     def end_code(self) -> int:

@@ -75,6 +75,8 @@ class Connection:
     _handling: bool = field(init=False, default=False)
     _over: bool = field(init=False, default=False)
     _peer_left: bool = field(init=False, default=False)
+    _nursery: trio.Nursery | None = field(init=False, default=None)
+    _has_writer: bool = field(init=False, default=False)
     _gathered: list[bytes] = field(init=False, factory=list)
     _gathered_bytes: int = field(init=False, default=0)
 
@@ -92,14 +94,19 @@ class Connection:
         self._flush()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write)
-                nursery.start_soon(self._heartbeat)
-                with self._scope:
-                    await self._read()
-                if not self._is_deaf():
-                    with trio.move_on_after(self._settings.close_s):
-                        await self._undone_below(1)  # what is being committed is answered
-                        await self.mailbox.empty()
+                self._nursery = nursery
+                try:
+                    if self.mailbox:
+                        self._start_writer()
+                    nursery.start_soon(self._heartbeat)
+                    with self._scope:
+                        await self._read()
+                    if not self._is_deaf():
+                        with trio.move_on_after(self._settings.close_s):
+                            await self._undone_below(1)  # what is being committed is answered
+                            await self.mailbox.empty()
+                finally:
+                    self._nursery = None  # it closes, and the committer may still have an answer for us
                 nursery.cancel_scope.cancel()
         except BaseException as exc:
             if not _only_cancelled(exc):
@@ -109,9 +116,10 @@ class Connection:
             self._over = True
             self.verdict = self.verdict or CloseCode.NORMAL
             self._forget()
-            close_s = min(self._settings.close_s, RECKLESS_CLOSE_S) if self._is_deaf() else self._settings.close_s
-            with trio.move_on_after(close_s, shield=True):
-                await self._transport.close(self.verdict)
+            if not self._transport.is_over():
+                close_s = min(self._settings.close_s, RECKLESS_CLOSE_S) if self._is_deaf() else self._settings.close_s
+                with trio.move_on_after(close_s, shield=True):
+                    await self._transport.close(self.verdict)
 
     def end(self, verdict: CloseCode) -> None:
         """Decide how this ends; the first to do so does."""
@@ -254,11 +262,20 @@ class Connection:
         if rest is not None:
             self._transport.hold(True)
             self.mailbox.put_reply(rest)
+            self._start_writer()
 
     def _queue_events(self, parcel: Parcel) -> None:
         self._transport.hold(True)
-        if not self.mailbox.put_events(parcel):
+        if self.mailbox.put_events(parcel):
+            self._start_writer()
+        else:
             self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def _start_writer(self) -> None:
+        """Start the writer when there is something for it: most connections never have anything wait."""
+        if self._nursery is not None and not self._has_writer and not self._is_deaf():
+            self._has_writer = True
+            self._nursery.start_soon(self._write)
 
     def _is_deaf(self) -> bool:
         """Whether the peer takes nothing any more but a Close."""

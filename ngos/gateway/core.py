@@ -13,10 +13,15 @@ from attrs import frozen
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.frames import Frame, Opcode, apply_mask
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a wheel without C
+    from websockets.utils import apply_mask
 
 __all__ = ["Core", "Handshake", "InvalidHandshake", "Received", "negotiate"]
 

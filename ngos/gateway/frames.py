@@ -15,6 +15,7 @@ tests/gateway/test_hypercorn_contract.py says.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -34,6 +35,9 @@ from ngos.gateway.wire import text_frame
 EXTENSION: Final = "websocket.frames"
 END_S: Final = 1.0
 """How long the end of a connection may take that an app has left without a Close."""
+
+
+_LINE_END: Final = re.compile(rb"[\r\n\0]")
 
 
 class FrameStream(WSStream):
@@ -147,7 +151,8 @@ class FrameStream(WSStream):
         headers = [*self.answer.headers, *message.get("headers", ())]
         if subprotocol := message.get("subprotocol"):
             headers.append((b"sec-websocket-protocol", subprotocol.encode()))
-        await self.send(Response(stream_id=self.stream_id, status_code=101, headers=headers))
+        # Not by way of h11, whose part ends here: it checks and copies each header three times.
+        await self.channel.send_answer(_answer([*headers, *self.config.response_headers("h11")]))
         self.state = ASGIWebsocketState.CONNECTED
         h11 = self.send.__self__.connection  # type: ignore[attr-defined]
         early, h11.buffer = bytes(h11.buffer), bytearray()
@@ -176,6 +181,14 @@ class FrameStream(WSStream):
         await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.send(EndBody(stream_id=self.stream_id))
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+
+def _answer(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The answer that upgrades (RFC 6455 section 4.2.2). Raises ValueError for a header that would be more than one."""
+    lines = [b"%b: %b" % header for header in headers]
+    if any(_LINE_END.search(line) for line in lines):
+        raise ValueError("a header of the app's has a line end in it")
+    return b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""])
 
 
 def install(*, deflate: bool = False) -> None:

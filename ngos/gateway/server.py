@@ -5,6 +5,8 @@ can cause some: an illegal chunk after the answer has begun, `Upgrade: h2c` with
 that don't wait for the upgrade. tests/web/test_impatient.py has them.
 
 And when an app has left its WebSocket to a successor (see `frames`), it is run here, where nothing of HTTP is left.
+A connection that is idle too long is ended by a deadline, where Hypercorn starts a task for each and cancels it at the
+first request (a tenth of what a new connection costs). Hypercorn's `read_timeout` has no effect.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from math import inf
+from typing import Any
 
 import hypercorn.trio.run
 import structlog
@@ -22,22 +25,39 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 _log = structlog.get_logger("ngos")
 
 
+class _IdleDeadline:
+    """In the place of Hypercorn's task that waits while a connection is idle; has that one's methods."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.scope: trio.CancelScope | None = None
+
+    async def restart(self, task_group: Any, _action: object) -> None:
+        self.scope = task_group._nursery.cancel_scope  # noqa: SLF001 - all that serves this one connection
+        self.scope.deadline = trio.current_time() + self.timeout_s
+
+    async def stop(self) -> None:
+        assert self.scope is not None
+        self.scope.deadline = inf
+
+
 class Server(TCPServer):
     """Hypercorn's server of one connection."""
 
     successor: Callable[[], Awaitable[None]] | None = None
+    idle_task: _IdleDeadline  # type: ignore[assignment]
+
+    def __init__(self, app: Any, config: Any, *args: Any) -> None:
+        super().__init__(app, config, *args)
+        self.idle_task = _IdleDeadline(config.keep_alive_timeout)
 
     async def run(self) -> None:
         """Serve the connection until it ends, in whichever way; raises only Cancelled."""
         try:
-            try:
-                await super().run()
-                if self.successor is not None:
-                    del self.protocol
-                    await self.successor()
-            finally:
-                if self.successor is not None:
-                    await self.stream.aclose()  # noqa: ASYNC102 - closes, cancelled or not
+            await super().run()
+            if self.successor is not None:
+                del self.protocol
+                await self.successor()
         except* Exception as group:
             # A line and no traceback: the peer decides how often this happens.
             for exc in _leaves(group):
@@ -46,13 +66,12 @@ class Server(TCPServer):
                 _log.warning("http.connection_failed", reason=repr(exc)[:200], where=where)
 
     async def _read_data(self) -> None:
-        """Hypercorn's loop, up to where an app has left the socket to a successor."""
+        """Hypercorn's loop, up to where an app has left the connection to a successor."""
         data = b" "
         while data:
             try:
-                with trio.fail_after(self.config.read_timeout or inf):
-                    data = bytes(await self.stream.receive_some(MAX_RECV))
-            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.TooSlowError):
+                data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
             await self.protocol.handle(RawData(data))
             if self.successor is not None:
@@ -60,13 +79,14 @@ class Server(TCPServer):
         await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
+        # Of a successor's socket, trio.serve_listeners closes what is left at the end.
         if self.successor is None:
             await super()._close()
 
 
 def install() -> None:
     """Serve by this all that Hypercorn serves in this process."""
-    hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined]
+    hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined, assignment]
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

@@ -81,6 +81,10 @@ class Transport(Protocol):
         """The Trio time of the last sign of life."""
         ...
 
+    def is_over(self) -> bool:
+        """Whether there is nobody left to close it for."""
+        ...
+
     async def close(self, code: CloseCode) -> None:
         """Say goodbye, as far as the peer can still hear it. Cancelled, it is cut."""
         ...
@@ -156,6 +160,9 @@ class FrameTransport:
     def heard_at(self) -> float:
         return self._channel.heard_at
 
+    def is_over(self) -> bool:
+        return self._channel.is_over
+
     async def close(self, code: CloseCode) -> None:
         await self._channel.close(code, code.reason)
 
@@ -209,6 +216,9 @@ class AsgiTransport:
 
     def heard_at(self) -> float:
         return self._heard_at
+
+    def is_over(self) -> bool:
+        return False  # Quart wants its `close` in any case
 
     async def close(self, code: CloseCode) -> None:
         await self._websocket.close(code, code.reason)

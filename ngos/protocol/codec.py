@@ -8,7 +8,7 @@ else it raises is a defect. The encoders take messages whose payload may be JSON
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
@@ -26,8 +26,9 @@ from ngos.protocol.rules import INT64_MAX, RuleError
 MAX_DEPTH: Final = 32
 _MAX_FAULTS: Final = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
 
-_structure_hook = cache(STRICT.get_structure_hook)
-_unstructure_hook = cache(WRITER.get_unstructure_hook)
+# cattrs looks the hooks up for every value; there are as many as classes.
+_structure_hook: Final[Callable[[type], Callable[[Any, Any], Any]]] = cache(STRICT.get_structure_hook)
+_unstructure_hook: Final[Callable[[type], Callable[[Any], Any]]] = cache(WRITER.get_unstructure_hook)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import orjson
+import trio
 from attrs import define
 from quart import Response, has_websocket_context, request, websocket
 from quart.asgi import ASGIWebsocketConnection
@@ -59,13 +60,25 @@ class Parts:
     unready: Callable[[], Awaitable[list[str]]]
 
 
+_NO_MESSAGES: Final = trio.open_memory_channel[Any](0)[1]
+"""What a WebSocket on our own frames receives by way of Quart."""
+
+
 class _WebsocketConnection(TrioASGIWebsocketConnection):
     """A WebSocket of the app's: on our own frames, without a task that waits for ASGI's messages, and it is not closed
     when its handler has returned, which leaves it to a successor.
     """
 
+    def __init__(self, app: QuartTrio, scope: Any) -> None:
+        self._has_frames = EXTENSION in (scope.get("extensions") or {})
+        if self._has_frames:
+            self.app, self.scope, self._accepted, self._closed = app, scope, False, False
+            self.receive_channel = _NO_MESSAGES
+        else:
+            super().__init__(app, scope)
+
     async def __call__(self, receive: Any, send: Any) -> None:
-        if EXTENSION not in (self.scope.get("extensions") or {}):
+        if not self._has_frames:
             return await super().__call__(receive, send)
         await receive()  # websocket.connect
 

@@ -110,6 +110,9 @@ class FakeTransport:
     def heard_at(self) -> float:
         return self._heard_at
 
+    def is_over(self) -> bool:
+        return False
+
     async def close(self, code: CloseCode) -> None:
         self.closed = code
         if self.close_hangs:

@@ -157,6 +157,29 @@ async def test_a_peer_that_leaves(autojump_clock: MockClock) -> None:
     assert 0 == connection.mailbox.size_bytes
 
 
+@pytest.mark.parametrize("ticks", [0, 1, 2, 3])
+async def test_an_answer_that_comes_late(autojump_clock: MockClock, ticks: int) -> None:
+    """Tries to have the committer, which answers a connection that is just ending, start a task where none may start.
+
+    Which task is first in a turn is up to chance, so it takes some tries to hit the instant.
+    """
+    for _ in range(25):
+        transport, committer = FakeTransport(), FakeCommitter()
+        for number in range(3):
+            transport.say("token.create", id_=str(number))
+        connection = connection_of(transport, committer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run, GREETING)
+            await wait_all_tasks_blocked()
+            transport.blocked = True
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                for _ in range(ticks):
+                    await trio.lowlevel.checkpoint()
+                committer.answer_all()
+        assert 0 == connection.mailbox.size_bytes
+
+
 async def test_a_cut_waits_for_nothing(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Tries to hold up a connection that is cut: by what waits to be sent, and by what is being committed."""
     transport, committer = FakeTransport(), FakeCommitter()

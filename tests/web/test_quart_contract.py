@@ -20,6 +20,14 @@ def test_the_class_is_looked_up_on_the_app() -> None:
     assert "self.asgi_websocket_class(self, scope)" in inspect.getsource(Quart.asgi_app)
 
 
+def test_what_a_connection_is_made_of() -> None:
+    """Tries to have a field that our class, which makes no channel, does not set."""
+    connection = TrioASGIWebsocketConnection(None, {"type": "websocket"})  # type: ignore[typeddict-item]
+    fields = {"app", "scope", "_accepted", "_closed", "send_channel", "receive_channel"}
+    assert fields == set(vars(connection))
+    assert "send_channel" not in inspect.getsource(TrioASGIWebsocketConnection._create_websocket_from_scope)
+
+
 def test_what_quart_trio_adds_is_a_task() -> None:
     """Tries to have more in Quart-Trio's `__call__` and `handle_websocket` than the task that we go without."""
     call = inspect.getsource(TrioASGIWebsocketConnection.__call__)
