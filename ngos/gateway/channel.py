@@ -79,12 +79,14 @@ class FrameChannel:
         return self
 
     async def send_answer(self, answer: bytes) -> None:
-        """Send what upgrades the connection: the first bytes of all, and no frame. Nothing may be sent meanwhile."""
+        """Send what upgrades the connection: the first bytes of all, and no frame.
+
+        Of a channel that was taken, they go out with the app's first frame, or before it waits for the peer's.
+        """
         self._rest = answer
-        if not self._is_tls:
-            self._rest = answer[self._write(answer) :]
-        if self._rest:
-            await self.send(b"")
+        self._settle()
+        if not self.taken:
+            await self._send_owed()
 
     def succeed_by(self, successor: Callable[[], Awaitable[None]]) -> None:
         """Have `successor` go on with the channel, in the same task, when the app has returned; it has to `close`.
@@ -106,6 +108,8 @@ class FrameChannel:
         """Read the socket once, into `unread`; for who takes the messages out of there himself. As `receive`."""
         if self._ended:
             raise trio.EndOfChannel
+        if self._rest or self._control:
+            await self._send_owed()
         self._reading = True
         try:
             if self._is_tls:
@@ -126,8 +130,6 @@ class FrameChannel:
             self.gone()
             return
         self.feed(data)
-        if (self._rest or self._control) and not self._ended:
-            await self._send_owed()
 
     @property
     def is_over(self) -> bool:
@@ -152,10 +154,17 @@ class FrameChannel:
         None: all are sent. No frames (`b""`): the rest of one is with us, and `send` must be called all the same.
         After a Close frames are dropped, here and by `send`.
         """
-        send = self.send_now
-        if send is None:
-            return None if self._core.state is not State.OPEN else frames
-        sent = self._write(frames)
+        if self._core.state is not State.OPEN:
+            return None
+        if self._held or self._sending or self._control or self._is_tls:
+            return frames
+        sent = self._write(self._rest + frames) - len(self._rest)
+        if sent < 0:
+            self._rest = self._rest[sent:]
+            return frames
+        if self._rest:
+            self._rest = b""
+            self._settle()
         return None if sent == len(frames) else self.cut_short(frames, sent)
 
     def cut_short(self, frames: bytes, sent: int) -> bytes:

@@ -42,6 +42,8 @@ DRAIN_PER_S: Final = 50
 """Connections that are closed in a second of a drain, where its time allows: a small server stops at once."""
 DRAIN_STEP_S: Final = 0.1
 
+_SERVER: Final = Server(name="ngos", version=__version__, protocol=PROTOCOL_VERSION)
+
 _log = structlog.get_logger("ngos.connection")
 
 
@@ -59,11 +61,23 @@ class Connections:
     closes: dict[int, int] = field(init=False, factory=dict)
     draining: bool = field(init=False, default=False)
     backlog: Backlog = field(init=False)
+    _heartbeat_terms: HeartbeatTerms = field(init=False)
+    _limits: Limits = field(init=False)
     _all_gone: trio.Event = field(init=False, factory=trio.Event)
     _started: float = field(init=False, factory=time.monotonic)
 
     def __attrs_post_init__(self) -> None:
-        self.backlog = Backlog(self._settings.mailbox_total_bytes, self._relieve)
+        settings = self._settings
+        self.backlog = Backlog(settings.mailbox_total_bytes, self._relieve)
+        self._heartbeat_terms = HeartbeatTerms(
+            interval_ms=round(settings.heartbeat_interval_s * 1000),
+            timeout_ms=round(settings.heartbeat_timeout_s * 1000),
+        )
+        self._limits = Limits(
+            message_bytes=settings.message_bytes,
+            subscriptions=settings.subscriptions,
+            in_flight=settings.in_flight,
+        )
 
     async def serve(self, transport: Transport, client_id: str | None) -> None:
         """The life of an accepted connection, from its greeting to its close. A defect in it ends it alone."""
@@ -178,19 +192,11 @@ class Connections:
         return LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms())
 
     def _greeting(self, connection: Connection) -> ConnectionEstablished:
-        settings = self._settings
         return ConnectionEstablished(
             connection_id=connection.id,
             client_id=connection.client_id,
             timestamp=connection.connected_at_ms,
-            server=Server(name="ngos", version=__version__, protocol=PROTOCOL_VERSION),
-            heartbeat=HeartbeatTerms(
-                interval_ms=round(settings.heartbeat_interval_s * 1000),
-                timeout_ms=round(settings.heartbeat_timeout_s * 1000),
-            ),
-            limits=Limits(
-                message_bytes=settings.message_bytes,
-                subscriptions=settings.subscriptions,
-                in_flight=settings.in_flight,
-            ),
+            server=_SERVER,
+            heartbeat=self._heartbeat_terms,
+            limits=self._limits,
         )

@@ -5,7 +5,9 @@ What is relied on of the library's inside is in this file; tests/gateway/test_we
 
 from __future__ import annotations
 
+import binascii
 import codecs
+from base64 import b64decode
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -14,16 +16,14 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
+from websockets.utils import accept_key
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a wheel without C
     from websockets.utils import apply_mask
-
-__all__ = ["Core", "Handshake", "InvalidHandshake", "Received", "negotiate"]
 
 _PLAIN_TEXT: Final = 0x81  # FIN, no extension, text
 _MASKED: Final = 0x80
@@ -127,6 +127,13 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+class BadHandshake(Exception):
+    """A request to upgrade is wrong, and is refused with `status`: 400, or 426 for another version of the protocol."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
 @frozen
 class Handshake:
     """What the answer to an upgrade must say (section 4.2.2), and the compression that was agreed on."""
@@ -138,27 +145,47 @@ class Handshake:
 def negotiate(headers: Iterable[tuple[bytes, bytes]], *, deflates: bool) -> Handshake:
     """Check a request to upgrade (section 4.2.1), and negotiate permessage-deflate if we do that (RFC 7692).
 
-    Raises InvalidHandshake, which has a `name` where one header is at fault: the request is wrong.
+    That it is a GET with the right Connection and Upgrade was checked by whoever found it to be one. Names of headers
+    are in lower case. Raises BadHandshake.
     """
-    asked = Headers()
+    keys: list[bytes] = []
+    versions: list[bytes] = []
+    offers = Headers()
     for name, value in headers:
-        if name in _HANDSHAKE_HEADERS:
-            asked[name.decode()] = value.decode("latin1")
-    server = _DEFLATING if deflates else _PLAIN
-    accept, extensions, _ = server.process_request(Request("/", asked))
-    answer = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", accept.encode())]
-    if extensions is None:
+        if name == b"sec-websocket-key":
+            keys.append(value)
+        elif name == b"sec-websocket-version":
+            versions.append(value)
+        elif name == b"sec-websocket-extensions" and deflates:
+            offers["Sec-WebSocket-Extensions"] = value.decode("latin1")
+    if versions != [b"13"]:
+        raise BadHandshake(426 if versions else 400)
+    if len(keys) != 1 or not _is_key(keys[0]):
+        raise BadHandshake(400)
+    accept = accept_key(keys[0].decode()).encode()
+    answer = [(b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-accept", accept)]
+    if not offers:
         return Handshake(answer, None)
-    (deflate,) = server.extensions
+    try:
+        agreed, extensions = _NEGOTIATOR.process_extensions(offers)
+    except InvalidHandshake:
+        raise BadHandshake(400) from None
+    if agreed is None:
+        return Handshake(answer, None)
+    (deflate,) = extensions
     assert isinstance(deflate, PerMessageDeflate)
-    return Handshake([*answer, (b"sec-websocket-extensions", extensions.encode())], deflate)
+    return Handshake([*answer, (b"sec-websocket-extensions", agreed.encode())], deflate)
 
 
-_HANDSHAKE_HEADERS: Final = frozenset(
-    (b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions")
-)
-_PLAIN: Final = ServerProtocol()
-_DEFLATING: Final = ServerProtocol(
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(b64decode(key, validate=True)) == _KEY_BYTES
+    except binascii.Error:
+        return False
+
+
+_KEY_BYTES: Final = 16
+_NEGOTIATOR: Final = ServerProtocol(
     extensions=[
         # Without context from one message to the next, a connection holds no window, and what goes to many is
         # compressed once. 4 KiB of window do nearly as well on messages of this size as 32.

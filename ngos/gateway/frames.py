@@ -29,7 +29,7 @@ from websockets.frames import Frame, Opcode
 
 from ngos.gateway import server
 from ngos.gateway.channel import FrameChannel
-from ngos.gateway.core import Core, Handshake, InvalidHandshake, negotiate
+from ngos.gateway.core import BadHandshake, Core, Handshake, negotiate
 from ngos.gateway.wire import text_frame
 
 EXTENSION: Final = "websocket.frames"
@@ -111,9 +111,8 @@ class FrameStream(WSStream):
         }
         try:
             self.answer = negotiate(request.headers, deflates=self.deflates)
-        except InvalidHandshake as exc:
-            status = 426 if getattr(exc, "name", None) == "Sec-WebSocket-Version" else 400
-            await self._refuse(status)
+        except BadHandshake as exc:
+            await self._refuse(exc.status)
         else:
             if valid_server_name(self.config, request):
                 await self._run_app()

@@ -24,6 +24,14 @@ def test_the_stream_is_looked_up_where_it_is_replaced() -> None:
     assert "self.stream_send," in source
 
 
+def test_who_asks_for_a_websocket() -> None:
+    """Tries to have a stream made of a request that section 4.2.1 of RFC 6455 does not allow to be upgraded."""
+    source = inspect.getsource(h11.H11Protocol._create_stream)
+    assert 'any(token.strip() == "upgrade" for token in connection_tokens)' in source
+    assert 'and upgrade_value.lower() == "websocket"' in source
+    assert 'and request.method.decode("ascii").upper() == "GET"' in source
+
+
 def test_the_way_from_the_stream_to_the_socket() -> None:
     """Tries to break the chain of bound methods: stream.send -> H11Protocol.send -> TCPServer.stream."""
     assert inspect.iscoroutinefunction(h11.H11Protocol.stream_send)
