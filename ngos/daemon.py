@@ -26,8 +26,6 @@ from ngos.gateway import frames
 BACKLOG: Final = 1024
 HTTP_DRAIN_S: Final = 0.5
 """What an answer over HTTP may still take when the connections have been drained."""
-UNSENT_BYTES: Final = 256 * 1024
-"""What the kernel holds for a client beyond what TCP has under way: the rest waits where it is counted, and may age."""
 
 _log = structlog.get_logger("ngos")
 
@@ -119,12 +117,10 @@ def listen(settings: Settings) -> socket.socket:
         raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit these, where the system has them.
+        # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
+        # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
         with suppress(OSError, AttributeError):
-            # What a client does not take in time is given up by the kernel too.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
-        with suppress(OSError, AttributeError):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.bind(address)
         listener.listen(BACKLOG)
         listener.setblocking(False)

@@ -26,9 +26,9 @@ def deliver(connections: Iterable[Connection], parcel: Parcel) -> None:
         try:
             sent_bytes = send_now(frames)
         except BlockingIOError:
-            connection.offer_rest(parcel, 0)
+            connection.outbox.offer_rest(parcel, 0)
         except OSError:
             continue  # gone: its reader is about to find out
         else:
             if sent_bytes != size_bytes:
-                connection.offer_rest(parcel, sent_bytes)
+                connection.outbox.offer_rest(parcel, sent_bytes)

@@ -100,6 +100,7 @@ class Mailbox:
     def clear(self) -> None:
         """Forget all that waits: nobody will read it."""
         self._drop(len(self._parcels))
+        self._taken = 0
 
     @property
     def is_high(self) -> bool:

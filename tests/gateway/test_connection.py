@@ -104,6 +104,28 @@ async def test_too_many_events_waiting(autojump_clock: MockClock, nursery: trio.
     assert CloseCode.TRY_AGAIN_LATER == transport.closed
 
 
+async def test_an_outlet_that_was_shut_stays_shut(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have events sent again after some were dropped, because the writer ends well in the instant of that."""
+    taken = trio.Event()
+
+    class Slow(FakeTransport):
+        async def send(self, parcels: Sequence[Parcel]) -> None:
+            await taken.wait()
+
+    transport = Slow()
+    connection = connection_of(transport, mailbox_bytes=256 * 1024)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    transport.blocked = True
+    connection.offer_events(Parcel.of([b"x"]))
+    await wait_all_tasks_blocked()
+    taken.set()
+    connection.offer_events(Parcel.of([b"x" * 256 * 1024]))
+    assert CloseCode.TRY_AGAIN_LATER == connection.verdict
+    await wait_all_tasks_blocked()
+    assert transport.held
+
+
 async def test_a_byte_that_waits_too_long(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """Tries to keep a connection by not reading the last few bytes."""
     transport = FakeTransport(blocked=True)
@@ -150,7 +172,7 @@ async def test_a_peer_that_leaves(autojump_clock: MockClock) -> None:
         connection.offer_events(Parcel.of([b"{}"]))
         transport.leave(1009)
         with trio.fail_after(0.1):
-            while not connection._over:  # noqa: ASYNC110 - its end is what is awaited
+            while not connection.outbox.is_shut:  # noqa: ASYNC110 - its end is what is awaited
                 await trio.sleep(0.01)
     assert CloseCode.MESSAGE_TOO_BIG == connection.verdict
     committer.answer_all()
@@ -191,7 +213,7 @@ async def test_a_cut_waits_for_nothing(autojump_clock: MockClock, nursery: trio.
     connection.offer_events(Parcel.of([b"{}"]))
     connection.cut()
     await wait_all_tasks_blocked()
-    assert connection._over
+    assert connection.outbox.is_shut
     assert transport.aborted
 
 
