@@ -18,7 +18,7 @@ from ngos.config import Settings
 from ngos.daemon import listen, serve
 from ngos.errors import SetupError
 from tests.daemons import LIMIT_S, daemon
-from tests.web.wire import RawSocket, raw_socket, request
+from tests.web.wire import RawSocket, origin_of, raw_socket, request
 
 
 async def first_event(socket: RawSocket) -> tuple[str, dict[str, object]]:
@@ -125,6 +125,25 @@ async def test_a_drain_with_readers_and_others(database_url: str) -> None:
     assert [1012] * (readers + 1) == codes
     assert max(times) - started < drain_s
     assert max(times) - min(times) > drain_s / 4, "spread"
+    assert "Traceback" not in server.log
+
+
+async def test_an_answer_over_http_that_is_not_read(database_url: str) -> None:
+    """Tries to hold up the end by asking for many documents over HTTP and reading none of them."""
+    async with daemon(database_url, "--drain-s", "0.5", "--close-s", "0.5") as server:
+        host, port = origin_of(server.http)
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect((host, port))
+            deaf.setblocking(False)
+            asked = b"GET /asyncapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+            with pytest.raises(BlockingIOError):  # the server has stopped reading, because it can't answer
+                while True:
+                    deaf.send(asked * 200)
+                    await request(server.http, "GET", "/livez")
+            server.process.terminate()
+            with trio.fail_after(1.5):
+                assert 0 == await server.process.wait()
     assert "Traceback" not in server.log
 
 

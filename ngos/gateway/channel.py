@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -19,8 +20,10 @@ from ngos.gateway.wire import frame_end
 
 READ_BYTES: Final = 64 * 1024
 """What is read from the socket at once; there is no more until the app has come to all of it."""
+DEFLATED_READ_BYTES: Final = 4 * 1024
+"""The same with compression, where each 100 bytes may become a message of the limit: of 64 KiB each, 3 MB."""
 CONTROL_BYTES: Final = 1024
-"""Pongs that may wait for a peer that does not read; past it they are not made."""
+"""Pongs and Pings that may wait for a peer that does not read; past it they are dropped."""
 VANISHED: Final = 1006
 """The code of a connection that ended without a Close (RFC 6455 section 7.1.5)."""
 
@@ -53,7 +56,7 @@ class FrameChannel:
     _said_close: bool = field(init=False, default=False)
     _held: bool = field(init=False, default=False)
     _sending: bool = field(init=False, default=False)
-    _torn: bool = field(init=False, default=False)
+    _failed: bool = field(init=False, default=False)  # the peer has broken the protocol, and is being told so
     _reading: bool = field(init=False, default=False)
     _read_over: trio.Event | None = field(init=False, default=None)
     _rest: bytes = field(init=False, default=b"")
@@ -106,18 +109,19 @@ class FrameChannel:
 
     async def read(self) -> None:
         """Read the socket once, into `unread`; for who takes the messages out of there himself. As `receive`."""
-        if self._ended:
-            raise trio.EndOfChannel
-        if self._rest or self._control:
+        if not self._ended and (self._rest or self._control):
             await self._send_owed()
+        if self._ended or (self._failed and not self._closing):
+            raise trio.EndOfChannel
         self._reading = True
+        size_bytes = DEFLATED_READ_BYTES if self.deflate_bits else READ_BYTES
         try:
             if self._is_tls:
-                data = await self._stream.receive_some(READ_BYTES)
+                data = await self._stream.receive_some(size_bytes)
             else:
                 # Trio would first try to read, in vain: nothing is read ahead, so the peer has had no time to send.
                 await trio.lowlevel.wait_readable(self._socket_below)
-                data = self._socket_below.recv(READ_BYTES)
+                data = self._socket_below.recv(size_bytes)
         except BlockingIOError:
             return
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -198,7 +202,10 @@ class FrameChannel:
                 self._settle()
 
     async def ping(self) -> None:
-        """Send a Ping, or nothing if the peer is closing. `heard_at` tells of the answer. Callers own the deadline."""
+        """Send a Ping, or nothing if the peer is closing. `heard_at` tells of the answer.
+
+        Callers own the deadline; cancelled, the Ping may come later, and nothing else is lost (over TLS, it cuts).
+        """
         if self._core.state is State.OPEN:
             self._core.send_ping(b"")
             self._flush()
@@ -210,12 +217,14 @@ class FrameChannel:
         self._closing = True
         self.unread.clear()
         try:
-            if self._torn:
-                return
             if self._core.state is State.OPEN and not self._ended:
                 self._core.send_close(code, reason)
             self._flush()
             await self._send_owed()
+            if self._failed and not self._is_tls:
+                # It may well be sending still: closed now, TCP would reset the connection and our Close with it.
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_WR)
             while not self._ended:
                 if self._reading:  # `receive`, in another task
                     self._read_over = trio.Event()
@@ -251,20 +260,21 @@ class FrameChannel:
             self.unread[:0] = messages
         self._flush()
         if self._core.state is not State.OPEN:
-            # Over, if the peer sent its Close or broke the protocol: of the latter, the core tells by its own EOF.
-            self._ended = self._ended or self._core.close_rcvd is not None or self._core.eof_sent
+            # That the peer broke the protocol, the core tells by an EOF of its own.
+            self._ended = self._ended or self._core.close_rcvd is not None
+            self._failed = self._core.eof_sent and not self._ended
             self._settle()
 
     def _settle(self) -> None:
         """Find out anew whether frames may be sent at once."""
         waits = self._held or self._sending or self._rest or self._control or self._is_tls
-        over = self._ended or self._closing or self._core.state is not State.OPEN
+        over = self._ended or self._failed or self._closing or self._core.state is not State.OPEN
         self.send_now = None if waits or over else self._write_socket
 
     def _flush(self) -> None:
         """Send what the protocol has to say: Pongs, and as the last thing a Close; never inside another frame."""
         data = b"".join(self._core.data_to_send())
-        if not data or self._torn or self._said_close:
+        if not data or self._said_close:
             return
         self._said_close = self._core.state is not State.OPEN
         if self._rest or self._control or self._sending or self._is_tls:
@@ -282,26 +292,29 @@ class FrameChannel:
             await self.send(b"")
 
     def _write(self, data: bytes | memoryview) -> int:
-        """Write without blocking. A peer that is gone takes everything: the reader is about to find out."""
+        """Write without blocking. A socket that fails is cut, and takes everything: the reader is about to find out."""
         try:
             return self._write_socket(data)
         except BlockingIOError:
             return 0
         except OSError:
+            self.abort()
             return len(data)
 
     async def _send_plain(self, frames: bytes) -> None:
         while True:
             waiting = self._waiting(frames)
-            begun_bytes = len(self._rest)
+            begun_bytes, control_bytes = len(self._rest), len(self._control)
             self._rest = self._control = frames = b""
             sent = 0
             try:
                 while (sent := sent + self._write(memoryview(waiting)[sent:])) < len(waiting):
-                    await trio.lowlevel.wait_writable(self._socket)
+                    await trio.lowlevel.wait_writable(self._socket_below)
             finally:
                 if sent < len(waiting):
-                    self._rest = waiting[sent : frame_end(waiting, begun_bytes, sent)]
+                    end = frame_end(waiting, begun_bytes, sent)
+                    self._rest = waiting[sent:end]
+                    self._control = waiting[end : begun_bytes + control_bytes] + self._control
             if not self._control:  # a Pong may have been asked for meanwhile
                 return
 
@@ -313,7 +326,8 @@ class FrameChannel:
                 await self._stream.send_all(waiting)
             done = True
         finally:
-            self._torn = self._torn or not done
+            if not done:  # a record may be torn
+                self.abort()
 
     def _waiting(self, frames: bytes) -> bytes:
         """All that is to be sent, in order. Nothing may follow a Close (RFC 6455 section 5.5.1)."""

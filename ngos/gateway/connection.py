@@ -24,7 +24,7 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
-from ngos.gateway.transport import BinaryMessage, Outlet, PeerLeft, Transport
+from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
 from ngos.log.committer import Answer, Committer, Encoded, Write
 from ngos.protocol import codec
@@ -39,9 +39,9 @@ _log = structlog.get_logger("ngos.connection")
 
 TURN: Final = 64
 """Commands that are here already and are done before other tasks get a turn."""
-RECKLESS: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
+DEAF: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
 """Verdicts after which nothing that waits is sent: the peer does not read."""
-RECKLESS_CLOSE_S: Final = 0.75
+DEAF_CLOSE_S: Final = 0.75
 """Seconds that a peer that does not read has to take its Close; then it is cut."""
 
 
@@ -115,7 +115,7 @@ class Connection:
         finally:
             close_s = self._settings.close_s
             if self.outbox.is_shut:
-                close_s = min(close_s, RECKLESS_CLOSE_S)
+                close_s = min(close_s, DEAF_CLOSE_S)
             self.outbox.shut()
             self.verdict = self.verdict or CloseCode.NORMAL
             if not self._transport.is_over():
@@ -126,9 +126,11 @@ class Connection:
         """Decide how this ends; the first to do so does."""
         if self.verdict is None:
             self.verdict = verdict
+            # From here on no event is sent, so that none is missing between those that were.
+            self.outlet = NO_OUTLET
             self._scope.cancel()
-            if verdict in RECKLESS:
-                self.outbox.shut()
+        if verdict in DEAF:
+            self.outbox.shut()
 
     def cut(self) -> None:
         """End at once, without a word."""
@@ -169,6 +171,7 @@ class Connection:
         except DecodeError as exc:
             if self._undone:
                 await self._undone_below(1)
+            await self._room_for_replies()
             self._fail(exc, exc.command_id)
             return
         entry = self._registry[type(received.command)]
@@ -176,8 +179,7 @@ class Connection:
         if handler is not None:
             if self._undone >= self._settings.in_flight:
                 await self._undone_below(self._settings.in_flight)
-            if self.mailbox.is_high:
-                await self.mailbox.low()
+            await self._room_for_replies()
             self._undone += 1
             answer = partial(self._answer_write, received.id)
             write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
@@ -190,9 +192,14 @@ class Connection:
             assert entry.answer is not None
             if self._undone:
                 await self._undone_below(1)
-            if self.mailbox.is_high:
-                await self.mailbox.low()
+            await self._room_for_replies()
             await self._answer(received, entry.answer)
+
+    async def _room_for_replies(self) -> None:
+        """Wait until the client has read so many of its replies that more may be made."""
+        if self.mailbox.is_high:
+            self.outbox.flush()  # now, because it may end the very wait that follows: see `_but_first`
+            await self.mailbox.low()
 
     async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
         try:
@@ -262,7 +269,10 @@ def _error_of(failure: CommandFailed, command_id: str | None) -> ErrorReply:
 
 @types.coroutine
 def _but_first(prepare: Callable[[], None], work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Await `work`; if it has to wait for anything, call `prepare` before any other task runs."""
+    """Await `work`; if it has to wait for anything, call `prepare` before any other task runs.
+
+    By then `work` believes that it waits, and Trio does not know of it yet: `prepare` must not wake it.
+    """
     try:
         trap = work.send(None)
         prepare()

@@ -180,7 +180,7 @@ class Connections:
         """
         fullest = sorted(self.open.values(), key=lambda connection: connection.mailbox.size_bytes, reverse=True)
         for connection in fullest:
-            if self.backlog.bytes <= self._settings.mailbox_total_bytes // 2:
+            if self.backlog.bytes <= self._settings.mailbox_total_bytes // 2 or not connection.mailbox:
                 break
             _log.warning("mailboxes.full", connection=str(connection.id), bytes=connection.mailbox.size_bytes)
             connection.end(CloseCode.TRY_AGAIN_LATER)

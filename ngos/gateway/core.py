@@ -50,7 +50,7 @@ class Core(Protocol):
         self.extensions = [] if deflate is None else [deflate]
         self.messages: list[Received] = []
         self._between_frames = True
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
         self._utf8: codecs.IncrementalDecoder | None = None
 
     def receive_data(self, data: bytes | bytearray) -> None:
@@ -103,7 +103,6 @@ class Core(Protocol):
         elif opcode is Opcode.BINARY and frame.fin:
             self.messages.append(Received(bytes(frame.data), False))
         elif opcode in (Opcode.TEXT, Opcode.BINARY):
-            self._parts = []
             self._utf8 = _utf8_decoder() if opcode is Opcode.TEXT else None
             self._add(bytes(frame.data), last=False)
         elif opcode is Opcode.CONT:
@@ -112,11 +111,10 @@ class Core(Protocol):
     def _add(self, data: bytes, *, last: bool) -> None:
         if self._utf8 is not None:
             self._utf8.decode(data, last)
-        if data:  # an endless row of empty ones must not fill the memory
-            self._parts.append(data)
+        self._parts += data
         if last:
-            self.messages.append(Received(b"".join(self._parts), self._utf8 is not None))
-            self._parts, self._utf8 = [], None
+            self.messages.append(Received(bytes(self._parts), self._utf8 is not None))
+            self._parts, self._utf8 = bytearray(), None
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -28,7 +28,7 @@ def deliver(connections: Iterable[Connection], parcel: Parcel) -> None:
         except BlockingIOError:
             connection.outbox.offer_rest(parcel, 0)
         except OSError:
-            continue  # gone: its reader is about to find out
+            connection.outbox.abandon()
         else:
             if sent_bytes != size_bytes:
                 connection.outbox.offer_rest(parcel, sent_bytes)

@@ -155,7 +155,9 @@ class FrameStream(WSStream):
         self.state = ASGIWebsocketState.CONNECTED
         h11 = self.send.__self__.connection  # type: ignore[attr-defined]
         early, h11.buffer = bytes(h11.buffer), bytearray()
-        if early:  # frames that did not wait for this answer
+        if early and self.answer.deflate is not None:
+            self.channel.abort()  # it can't know yet what was agreed on, and we would read too much at once
+        elif early:  # frames that did not wait for this answer
             self.channel.feed(early)
         if self._accepted is not None:
             self._accepted.set()

@@ -100,6 +100,11 @@ class Outbox:
         """Take what the outlet did not: it was given these events, and took only so many bytes of their frames."""
         self._queue_events(self._transport.rest(parcel, sent_bytes))
 
+    def abandon(self) -> None:
+        """The socket takes nothing more, and what is lost must not be followed by anything."""
+        self.shut()
+        self._transport.abort()
+
     def _encode(self, type_: str, payload: bytes, reply_to: str | None) -> bytes:
         message_id = f"{_PREFIX}-{next(_numbers):x}"
         return codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)

@@ -26,7 +26,10 @@ _log = structlog.get_logger("ngos")
 
 
 class _IdleDeadline:
-    """In the place of Hypercorn's task that waits while a connection is idle; has that one's methods."""
+    """In the place of Hypercorn's task that waits while a connection is idle; has that one's methods.
+
+    That one also closes what is idle when the server ends; here it is cut with all others, `graceful_timeout` later.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -52,7 +55,7 @@ class Server(TCPServer):
         self.idle_task = _IdleDeadline(config.keep_alive_timeout)
 
     async def run(self) -> None:
-        """Serve the connection until it ends, in whichever way; raises only Cancelled."""
+        """Serve the connection until it ends, in whichever way; of exceptions it raises only Cancelled."""
         try:
             await super().run()
             if self.successor is not None:
@@ -77,6 +80,16 @@ class Server(TCPServer):
             if self.successor is not None:
                 return
         await self.protocol.handle(Closed())
+
+    async def protocol_send(self, event: Any) -> None:
+        """Send for HTTP. Hypercorn shields it, and so waits for a peer that does not read, cancelled or not."""
+        if not isinstance(event, RawData):
+            return await super().protocol_send(event)
+        try:
+            async with self.send_lock:
+                await self.stream.send_all(event.data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.protocol.handle(Closed())
 
     async def _close(self) -> None:
         # Of a successor's socket, trio.serve_listeners closes what is left at the end.

@@ -31,7 +31,7 @@ class PeerLeft(Exception):
 
 
 class Outlet(Protocol):
-    """Where frames for one client go out at once: see `FrameChannel.send_now`, which this is."""
+    """Where plain frames for one client go out at once, while it is its turn: `FrameChannel.send_now` says how."""
 
     send_now: Callable[[bytes], int] | None
 
@@ -39,8 +39,8 @@ class Outlet(Protocol):
 class Transport(Protocol):
     """One WebSocket, accepted. Used by one reader and one writer at a time.
 
-    `outlet` is for those who send the same plain frames to many; whoever gets a short count from it must take the
-    rest from `rest`.
+    `outlet` is for those who send the same plain frames to many (NO_OUTLET: this client wants others); whoever gets a
+    short count from it must take the rest from `rest`.
     """
 
     outlet: Outlet
@@ -106,7 +106,7 @@ class _NoOutlet:
     send_now: Callable[[bytes], int] | None = None
 
 
-_NO_OUTLET: Outlet = _NoOutlet()
+NO_OUTLET: Outlet = _NoOutlet()
 
 
 @define(eq=False)
@@ -117,7 +117,7 @@ class FrameTransport:
     outlet: Outlet = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = _NO_OUTLET if self._channel.deflate_bits else self._channel
+        self.outlet = NO_OUTLET if self._channel.deflate_bits else self._channel
 
     async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
         self._channel.succeed_by(serve)
@@ -175,7 +175,7 @@ class AsgiTransport:
     """Over plain ASGI, by whatever server. It can't ping: the server's own pings and TCP's timeouts have to do."""
 
     _websocket: Websocket
-    outlet: Outlet = field(init=False, default=_NO_OUTLET)
+    outlet: Outlet = field(init=False, default=NO_OUTLET)
     _heard_at: float = field(init=False, factory=trio.current_time)
     _message: str | bytes | None = field(init=False, default=None)
     _has_message: bool = field(init=False, default=False)

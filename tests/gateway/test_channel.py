@@ -10,12 +10,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
 from ngos.gateway.channel import READ_BYTES, VANISHED, FrameChannel, Received
 from ngos.gateway.core import Core
-from ngos.gateway.wire import frame_end, text_frame
+from ngos.gateway.wire import deflate, frame_end, text_frame
 
 
 class Peer:
@@ -180,6 +181,72 @@ async def test_a_peer_that_is_gone(peer: Peer) -> None:
     await peer.channel.close(1000, "")
 
 
+async def test_a_cut_in_the_midst_of_sending_what_is_owed(peer: Peer) -> None:
+    """Tries to have a socket waited for that was closed while the reader sent what it owed."""
+    peer.channel.take()
+    await peer.channel.send_answer(b"HTTP/1.1 101 x\r\n\r\n")
+    ends = []
+
+    async def read() -> None:
+        with pytest.raises(trio.EndOfChannel):
+            await peer.channel.read()
+        ends.append("read")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.lowlevel.checkpoint()
+        peer.channel.abort()
+    assert ["read"] == ends
+
+
+async def test_a_close_is_not_lost_to_a_cancelled_send(peer: Peer) -> None:
+    """Tries to lose the answer to a Close that was taken to be sent, and not a byte of it was, when that was cancelled."""
+    wire = text_frame(b"x" * 200_000)
+    write, room = peer.channel._write_socket, len(wire)
+
+    def write_no_more_than_the_frame(data: bytes | memoryview) -> int:
+        nonlocal room
+        if room == 0:
+            raise BlockingIOError
+        sent = write(data[:room])
+        room -= sent
+        return sent
+
+    peer.channel._write_socket = write_no_more_than_the_frame
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.channel.send, wire)
+        await wait_all_tasks_blocked()
+        peer.channel.feed(masked(Opcode.PING, b"!!") + masked(Opcode.CLOSE, b"\x03\xe8"))
+        frames = await peer.frames_until(1)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    peer.channel._write_socket = write
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.channel.close, 1000, "")
+            frames += await peer.frames_until(2)
+    assert [Opcode.TEXT, Opcode.PONG, Opcode.CLOSE] == [frame.opcode for frame in frames]
+
+
+async def test_what_one_read_inflates_to_is_bounded() -> None:
+    """Tries to fill the memory by one read of many small messages, each of which inflates to the limit."""
+    ours, theirs = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    channel = FrameChannel(stream, Core(65536, PerMessageDeflate(True, True, 12, 12)), 12)
+    small = bytearray(masked(Opcode.TEXT, deflate(b" " * 65536, 12)))
+    small[0] |= 0x40
+    theirs.setblocking(False)
+    theirs.send(bytes(small) * 700)
+    while channel.unread or not channel._ended:
+        await channel.read()
+        assert sum(len(message.data) for message in channel.unread) < 4_000_000
+        channel.unread.clear()
+        if not theirs.fileno() < 0:
+            theirs.close()
+    channel.abort()
+
+
 async def test_a_ping_to_a_peer_that_takes_nothing(peer: Peer) -> None:
     """Tries to lose a Ping that has to wait; alone it must go out as soon as there is room."""
     while not peer.channel.try_send(text_frame(b"x" * 100)):
@@ -239,7 +306,7 @@ async def test_empty_fragments_take_no_memory(peer: Peer) -> None:
     peer.channel.feed(masked(Opcode.TEXT, b"", fin=False))
     for _ in range(100):
         peer.channel.feed(masked(Opcode.CONT, b"", fin=False) * 1000)
-    assert [] == peer.channel._core._parts
+    assert bytearray() == peer.channel._core._parts
     assert [] == peer.channel._core.events
 
 

@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ngos.errors import StorageUnavailable
+from ngos.gateway.mailbox import Backlog
 from ngos.protocol.close import CloseCode
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Pong
@@ -86,6 +87,46 @@ async def test_a_client_that_does_not_read_its_replies_is_not_read(
         transport.say("ping")
     await wait_all_tasks_blocked()
     assert connection.mailbox.reply_bytes < 400_000
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_nonsense_that_is_not_read(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to fill the memory with the errors that answer what is no command."""
+    transport = FakeTransport()
+    connection = connection_of(transport, mailbox_age_s=1000)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    transport.blocked = True
+    for _ in range(20_000):
+        transport.say_raw(b"")
+    await wait_all_tasks_blocked()
+    assert connection.mailbox.reply_bytes < 400_000
+    nursery.cancel_scope.cancel()
+
+
+async def test_room_that_is_made_at_its_own_cost(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to end the server by a reply that fills what may wait in all, of one who waits for room itself."""
+
+    async def big(*_: Any) -> Pong:
+        return Pong(message_id="x" * 100_000)
+
+    backlog = Backlog(500_000)
+    transport = FakeTransport()
+    connection = connection_of(transport, answer=big, mailbox_age_s=1000, backlog=backlog)
+    backlog.relieve = lambda: connection.end(CloseCode.TRY_AGAIN_LATER)
+    nursery.start_soon(connection.run, GREETING)
+    await wait_all_tasks_blocked()
+    transport.blocked = True
+    for _ in range(3):
+        transport.say("ping")
+    await wait_all_tasks_blocked()
+    assert connection.mailbox.is_high
+    backlog.limit_bytes = backlog.bytes + 10  # others fill the rest
+    transport.say_raw(b"nonsense")
+    transport.say("ping")
+    await wait_all_tasks_blocked()
+    connection.mailbox.clear()
+    await wait_all_tasks_blocked()
     nursery.cancel_scope.cancel()
 
 

@@ -172,6 +172,26 @@ async def test_too_slow_hears_why(connect: Connect) -> None:
     assert len(frames) < 100
 
 
+@pytest.mark.parametrize("verdict", [CloseCode.RESTARTING, CloseCode.TRY_AGAIN_LATER])
+async def test_no_gap_before_the_end(connect: Connect, verdict: CloseCode) -> None:
+    """Tries to have an event sent behind one that was dropped, to a connection that is ending while it is served."""
+    for _ in range(10):  # which task is first in a turn is up to chance
+        client = connect()
+        await wait_all_tasks_blocked()
+        async with flooding(client, numbered) as count:
+            client.connection.end(verdict)
+            got = client.socket._sock.recv(1 << 20)  # so that the writer may end well in this very instant
+            for number in range(count + 1, count + 8):
+                deliver([client.connection], numbered(number))
+                await trio.lowlevel.checkpoint()
+        client.core.receive_data(got)
+        frames = [event for event in client.core.events_received() if isinstance(event, Frame)]
+        while not frames or frames[-1].opcode is not Opcode.CLOSE:
+            frames += await client.frames()
+        numbers = [int(frame.data[:6]) for frame in frames[1:-1]]
+        assert list(range(1, len(numbers) + 1)) == numbers
+
+
 async def test_what_waits_in_all_is_bounded(connect: Connect) -> None:
     """Tries to fill the memory by way of many clients of whom each stays below its own limit."""
     ended: list[Connection] = []

@@ -43,6 +43,24 @@ async def test_a_flood_after_our_close(server: Running, opcode: int) -> None:
     assert most < 4096
 
 
+@pytest.mark.parametrize("size_bytes", [70_000, 5_000_000])
+async def test_a_message_over_the_limit_hears_why(server: Running, size_bytes: int) -> None:
+    """Tries to lose the 1009, after which a client knows not to come back, by still sending when it comes."""
+    for _ in range(3):
+        async with raw_socket(server.http) as client, trio.open_nursery() as nursery:
+            await client.message()
+            nursery.start_soon(_send_as_far_as_it_goes, client, frame(TEXT, b"x" * size_bytes))
+            assert 1009 == await client.closed()
+            nursery.cancel_scope.cancel()
+
+
+async def _send_as_far_as_it_goes(client: RawSocket, wire: bytes) -> None:
+    try:
+        await client.stream.send_all(wire)
+    except trio.BrokenResourceError:
+        pass
+
+
 @pytest.mark.parametrize("last", [frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"\xff"), frame(3, b"")])
 async def test_nothing_follows_a_close(server: Running, last: bytes) -> None:
     """Tries to get a reply sent behind the Close that the next frame of the same packet causes (RFC 6455, 5.5.1)."""
