@@ -200,7 +200,7 @@ async def test_a_cut_in_the_midst_of_sending_what_is_owed(peer: Peer) -> None:
 
 
 async def test_a_close_is_not_lost_to_a_cancelled_send(peer: Peer) -> None:
-    """Tries to lose the answer to a Close that was taken to be sent, and not a byte of it was, when that was cancelled."""
+    """Tries to lose the answer to a Close that a `send` had taken along, and not a byte of it was sent when cancelled."""
     wire = text_frame(b"x" * 200_000)
     write, room = peer.channel._write_socket, len(wire)
 
