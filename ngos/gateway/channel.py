@@ -20,8 +20,10 @@ from ngos.gateway.wire import frame_end
 
 READ_BYTES: Final = 64 * 1024
 """What is read from the socket at once; there is no more until the app has come to all of it."""
-DEFLATED_READ_BYTES: Final = 4 * 1024
-"""The same with compression, where each 100 bytes may become a message of the limit: of 64 KiB each, 3 MB."""
+CAREFUL_READ_BYTES: Final = 4 * 1024
+"""The same with compression, where each 100 bytes may become a message of the limit (3 MB, at 64 KiB each), and where
+many of the frames are tiny, as in a flood of Pings: 64 KiB of those would take 50 ms from everybody else."""
+MANY_FRAMES: Final = 16
 CONTROL_BYTES: Final = 1024
 """Pongs and Pings that may wait for a peer that does not read; past it they are dropped."""
 VANISHED: Final = 1006
@@ -58,6 +60,7 @@ class FrameChannel:
     _sending: bool = field(init=False, default=False)
     _failed: bool = field(init=False, default=False)  # the peer has broken the protocol, and is being told so
     _reading: bool = field(init=False, default=False)
+    _is_flooded: bool = field(init=False, default=False)
     _read_over: trio.Event | None = field(init=False, default=None)
     _rest: bytes = field(init=False, default=b"")
     _control: bytes = field(init=False, default=b"")
@@ -114,7 +117,7 @@ class FrameChannel:
         if self._ended or (self._failed and not self._closing):
             raise trio.EndOfChannel
         self._reading = True
-        size_bytes = DEFLATED_READ_BYTES if self.deflate_bits else READ_BYTES
+        size_bytes = CAREFUL_READ_BYTES if self.deflate_bits or self._is_flooded else READ_BYTES
         try:
             if self._is_tls:
                 data = await self._stream.receive_some(size_bytes)
@@ -243,8 +246,9 @@ class FrameChannel:
         self._settle()
 
     def abort(self) -> None:
-        """Cut the connection, whatever the peer does: nothing that waits is sent."""
+        """Cut the connection, whatever the peer does: nothing that waits is sent, or received."""
         self.gone()
+        self.unread.clear()
         if self._socket.fileno() >= 0:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._socket.close()
@@ -252,7 +256,9 @@ class FrameChannel:
     def feed(self, data: bytes) -> None:
         """Take in bytes from the network: messages to be received, and Pings, which are answered."""
         self.heard_at = trio.current_time()
+        before = self._core.other_frames
         self._core.receive_data(data)
+        self._is_flooded = self._core.other_frames - before > MANY_FRAMES
         messages = self._core.messages
         self._core.messages = []
         if messages and not self._closing:

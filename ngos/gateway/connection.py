@@ -146,7 +146,6 @@ class Connection:
     async def _read(self) -> None:
         try:
             while True:
-                await self._transport.more()
                 self._handling = True
                 while (data := self._transport.take()) is not None:
                     if len(data) > self._settings.message_bytes:
@@ -154,6 +153,7 @@ class Connection:
                     await _but_first(self.outbox.flush, self._handle(data))
                 self.outbox.flush()
                 self._handling = False
+                await self._transport.more()
         except BinaryMessage:
             return self.end(CloseCode.BINARY_MESSAGE)
         except PeerLeft as exc:

@@ -110,6 +110,8 @@ class FrameStream(WSStream):
             "extensions": {"websocket.http.response": {}},
         }
         try:
+            if request.http_version != "1.1":
+                raise BadHandshake(400)
             self.answer = negotiate(request.headers, deflates=self.deflates)
         except BadHandshake as exc:
             await self._refuse(exc.status)
@@ -120,6 +122,7 @@ class FrameStream(WSStream):
                 await self._refuse(404)
 
     async def _run_app(self) -> None:
+        self._server.set_no_deadline()
         deflate = self.answer.deflate
         core = Core(self.config.websocket_max_message_size, deflate)
         self.channel = FrameChannel(self._server.stream, core, deflate.local_max_window_bits if deflate else 0)
@@ -192,11 +195,12 @@ def _answer(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""])
 
 
-def install(*, deflate: bool = False) -> None:
+def install(*, deflate: bool = False, request_s: float = server.REQUEST_S) -> None:
     """Put FrameStream in the place of WSStream, and `server` under it, for all that Hypercorn serves in this process.
 
-    `deflate`: whether permessage-deflate is agreed to, without context takeover.
+    `deflate`: whether permessage-deflate is agreed to, without context takeover. `request_s`: what a request over HTTP
+    may take.
     """
-    server.install()
+    server.install(request_s=request_s)
     FrameStream.deflates = deflate
     hypercorn_h11.WSStream = FrameStream  # type: ignore[attr-defined]

@@ -5,8 +5,8 @@ can cause some: an illegal chunk after the answer has begun, `Upgrade: h2c` with
 that don't wait for the upgrade. tests/web/test_impatient.py has them.
 
 And when an app has left its WebSocket to a successor (see `frames`), it is run here, where nothing of HTTP is left.
-A connection that is idle too long is ended by a deadline, where Hypercorn starts a task for each and cancels it at the
-first request (a tenth of what a new connection costs). Hypercorn's `read_timeout` has no effect.
+A connection that is idle too long, or a request that does not end, is ended by a deadline, where Hypercorn starts a
+task for each and cancels it at the first request (a tenth of what a connection costs). `read_timeout` has no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 import hypercorn.trio.run
 import structlog
@@ -22,42 +22,53 @@ import trio
 from hypercorn.events import Closed, RawData
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 
+REQUEST_S: Final = 15.0
+"""What a request over HTTP may take, from its first byte to the last of its answer."""
+
 _log = structlog.get_logger("ngos")
 
 
-class _IdleDeadline:
+class _Deadline:
     """In the place of Hypercorn's task that waits while a connection is idle; has that one's methods.
 
     That one also closes what is idle when the server ends; here it is cut with all others, `graceful_timeout` later.
+    And that one lets a request take as long as it likes, in which case a peer that never ends it stays for ever.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self.scope: trio.CancelScope | None = None
+    def __init__(self, idle_s: float, request_s: float) -> None:
+        self.idle_s = idle_s
+        self.request_s = request_s
+        self.scope = trio.CancelScope()
 
-    async def restart(self, task_group: Any, _action: object) -> None:
-        self.scope = task_group._nursery.cancel_scope  # noqa: SLF001 - all that serves this one connection
-        self.scope.deadline = trio.current_time() + self.timeout_s
+    async def restart(self, _task_group: object, _action: object) -> None:
+        """The connection is idle."""
+        self.scope.deadline = trio.current_time() + self.idle_s
 
     async def stop(self) -> None:
-        assert self.scope is not None
-        self.scope.deadline = inf
+        """A request has begun."""
+        self.scope.deadline = trio.current_time() + self.request_s
 
 
 class Server(TCPServer):
     """Hypercorn's server of one connection."""
 
+    request_s = REQUEST_S
     successor: Callable[[], Awaitable[None]] | None = None
-    idle_task: _IdleDeadline  # type: ignore[assignment]
+    idle_task: _Deadline  # type: ignore[assignment]
 
     def __init__(self, app: Any, config: Any, *args: Any) -> None:
         super().__init__(app, config, *args)
-        self.idle_task = _IdleDeadline(config.keep_alive_timeout)
+        self.idle_task = _Deadline(config.keep_alive_timeout, self.request_s)
+
+    def set_no_deadline(self) -> None:
+        """What is served here is no request any more that has to end."""
+        self.idle_task.scope.deadline = inf
 
     async def run(self) -> None:
         """Serve the connection until it ends, in whichever way; of exceptions it raises only Cancelled."""
         try:
-            await super().run()
+            with self.idle_task.scope:
+                await super().run()
             if self.successor is not None:
                 del self.protocol
                 await self.successor()
@@ -90,6 +101,7 @@ class Server(TCPServer):
                 await self.stream.send_all(event.data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self.protocol.handle(Closed())
+            self.idle_task.scope.cancel()  # Hypercorn's reader may wait for this very answer to end
 
     async def _close(self) -> None:
         # Of a successor's socket, trio.serve_listeners closes what is left at the end.
@@ -97,8 +109,9 @@ class Server(TCPServer):
             await super()._close()
 
 
-def install() -> None:
-    """Serve by this all that Hypercorn serves in this process."""
+def install(*, request_s: float = REQUEST_S) -> None:
+    """Serve by this all that Hypercorn serves in this process; `request_s` is what a request over HTTP may take."""
+    Server.request_s = request_s
     hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined, assignment]
 
 

@@ -110,7 +110,15 @@ def decode_payload(
 
 def dump(message: Message) -> bytes:
     """Encode a message's payload, to be handed to `encode` as often as it is sent."""
-    return orjson.dumps(_unstructure_hook(type(message))(message))
+    return tight(orjson.dumps(_unstructure_hook(type(message))(message)))
+
+
+def tight(json: bytes) -> bytes:
+    """A copy that takes no more memory than its length: what orjson makes keeps the 4 or 8 KiB that it was written in.
+
+    For all that may wait somewhere, where it counts by its length (0.08 µs).
+    """
+    return b"".join((b"", json))
 
 
 def encode(
@@ -140,7 +148,7 @@ def encode(
         if sender_id is not None:
             envelope["sender_id"] = sender_id
     envelope["payload"] = orjson.Fragment(payload)
-    return orjson.dumps(envelope)
+    return tight(orjson.dumps(envelope))
 
 
 @frozen(kw_only=True)

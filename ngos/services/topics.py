@@ -13,6 +13,7 @@ from attrs import define, field
 from ngos.log import store
 from ngos.log.committer import CustomEvent, Outcome, Write
 from ngos.log.hub import Hub
+from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS, OWN_TOPICS
 from ngos.protocol.commands import Publish
 from ngos.protocol.faults import ClientError, ErrorCode
@@ -48,7 +49,7 @@ class Topics:
         commands = [write.command for write in writes]
         await store.ensure_topics(tx.conn, {command.topic for command in commands})
         return [
-            Outcome(_published, (CustomEvent(command.topic, command.type, orjson.dumps(command.payload)),))
+            Outcome(_published, (CustomEvent(command.topic, command.type, codec.tight(orjson.dumps(command.payload))),))
             for command in commands
         ]
 
@@ -58,7 +59,9 @@ class Topics:
         if command.topic in OWN_TOPICS:
             raise ClientError(ErrorCode.FORBIDDEN, f"the topic {command.topic} is the server's own")
         await self._hub.publish(
-            store.LoggedEvent(command.topic, command.type, orjson.dumps(command.payload), call.client_id, now_ms())
+            store.LoggedEvent(
+                command.topic, command.type, codec.tight(orjson.dumps(command.payload)), call.client_id, now_ms()
+            )
         )
         return Published(topic=command.topic, durable=False, epoch=None, seq=None)
 

@@ -14,7 +14,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from ngos.gateway.channel import READ_BYTES, VANISHED, FrameChannel, Received
+from ngos.gateway.channel import CAREFUL_READ_BYTES, READ_BYTES, VANISHED, FrameChannel, Received
 from ngos.gateway.core import Core
 from ngos.gateway.wire import deflate, frame_end, text_frame
 
@@ -82,9 +82,10 @@ def test_bytes_may_be_cut_anywhere(texts: list[tuple[str, int]], data: st.DataOb
         peer = Peer()
         for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
             peer.channel.feed(wire[start:end])
+        messages = received(peer.channel)
         peer.channel.abort()
         peer.socket.close()
-        return received(peer.channel)
+        return messages
 
     assert [Received(text.encode(), is_text=True) for text, _ in texts] == trio.run(feed)
 
@@ -200,7 +201,7 @@ async def test_a_cut_in_the_midst_of_sending_what_is_owed(peer: Peer) -> None:
 
 
 async def test_a_close_is_not_lost_to_a_cancelled_send(peer: Peer) -> None:
-    """Tries to lose the answer to a Close that a `send` had taken along, and not a byte of it was sent when cancelled."""
+    """Tries to lose the answer to a Close that a `send` had taken along, cancelled before a byte of it was sent."""
     wire = text_frame(b"x" * 200_000)
     write, room = peer.channel._write_socket, len(wire)
 
@@ -245,6 +246,30 @@ async def test_what_one_read_inflates_to_is_bounded() -> None:
         if not theirs.fileno() < 0:
             theirs.close()
     channel.abort()
+
+
+async def test_a_flood_of_tiny_frames_gets_small_turns(peer: Peer) -> None:
+    """Tries to keep everybody else waiting by frames of which a read of the usual size takes long to go through."""
+    wire = masked(Opcode.PONG, b"")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_all, peer, wire * 20_000)
+        await peer.channel.read()
+        for _ in range(10):
+            before = peer.channel._core.other_frames
+            await peer.channel.read()
+            assert peer.channel._core.other_frames - before <= CAREFUL_READ_BYTES // len(wire) + 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_cut_peer_sent_is_forgotten(peer: Peer) -> None:
+    """Tries to have the server work off a row of commands for somebody who is gone."""
+    peer.channel.feed(masked(Opcode.TEXT, b"{}") * 100)
+    peer.socket.close()
+    while peer.channel.send_now is not None:
+        peer.channel.try_send(text_frame(b"x" * 1000))
+    assert [] == peer.channel.unread
+    with pytest.raises(trio.EndOfChannel):
+        await peer.channel.receive()
 
 
 async def test_a_ping_to_a_peer_that_takes_nothing(peer: Peer) -> None:

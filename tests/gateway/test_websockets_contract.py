@@ -72,6 +72,8 @@ ASKED = [KEY, VERSION]
         ([KEY], 400),
         ([KEY, (b"sec-websocket-version", b"8")], 426),
         ([KEY, VERSION, VERSION], 426),
+        ([*ASKED, (b"content-length", b"5")], 400),
+        ([*ASKED, (b"transfer-encoding", b"chunked")], 400),
         ([*ASKED, (b"sec-websocket-extensions", b"permessage-deflate; =")], 400),
         ([*ASKED, (b"sec-websocket-extensions", b"\xff")], 400),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from ngos.protocol.catalog import COMMANDS, MESSAGES
 from ngos.protocol.codec import MessageError
 from ngos.protocol.commands import Command, TokenCreate, TokenUpdate
 from ngos.protocol.converters import iso, iso_of_ms
-from ngos.protocol.messages import Message, TokenListed
+from ngos.protocol.messages import Message, Pong, TokenListed
 from ngos.protocol.values import Token, TokenHead
 from tests.strategies import command_ids, json_values, payloads_of
 
@@ -151,3 +152,17 @@ def test_what_json_does_not_have(value: Any) -> None:
 def test_nan_is_not_written() -> None:
     """JSON has no NaN: it goes out as null, which a reader refuses, and not as a number."""
     assert b'{"type":"token.create","payload":{"weight":null}}' == codec.encode_command(TokenCreate(weight=math.nan))
+
+
+def test_what_is_encoded_takes_its_length_in_memory() -> None:
+    """Tries to have a small message hold on to the buffer that it was written in, which no limit in bytes counts."""
+    dumped = codec.dump(Pong(message_id="x" * 100))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [codec.encode("pong", dumped, id_="a", timestamp_ms=1) for _ in range(1000)]
+        kept += [codec.dump(Pong(message_id="x" * 100)) for _ in range(1000)]
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < sum(map(len, kept)) + 2000 * 64

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+from pathlib import Path
+
 import pytest
 import trio
+from hypercorn.config import Config
 
+from ngos.gateway.server import Server
 from tests.servers import Running
-from tests.web.wire import ANSWER_S, TEXT, frame, origin_of, request, upgrade
+from tests.web.wire import ANSWER_S, BINARY, TEXT, frame, origin_of, raw_socket, request, upgrade
 
 PING = frame(TEXT, b'{"type":"ping"}')
 REFUSED = {
@@ -38,6 +44,80 @@ async def test_frames_before_the_answer(target: Running, pieces: int) -> None:
                 case _:
                     await stream.send_all(upgrade(host, port) + PING)
                     await stream.send_all(PING)
+    await alive(target)
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_frames_with_the_request(target: Running, opcode: int) -> None:
+    """Tries to have what came in one packet with the upgrade left lying until something else comes."""
+    host, port = origin_of(target.http)
+    async with await trio.open_tcp_stream(host, port) as stream:
+        await stream.send_all(upgrade(host, port) + frame(opcode, b'{"type":"ping","id":"1"}'))
+        got = b""
+        with trio.fail_after(ANSWER_S):
+            while (b'"reply_to":"1"' if opcode == TEXT else b"\x03\xeb") not in got:
+                got += await stream.receive_some()
+
+
+async def test_an_upgrade_of_http_1_0(target: Running) -> None:
+    """Tries to be upgraded by a version of HTTP that has no upgrade (RFC 6455 section 4.1)."""
+    host, port = origin_of(target.http)
+    async with await trio.open_tcp_stream(host, port) as stream:
+        await stream.send_all(upgrade(host, port).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        with trio.fail_after(ANSWER_S):
+            assert b" 400 " in await stream.receive_some()
+
+
+HALF = {
+    "nothing": b"",
+    "half a request": b"GET / HT",
+    "one that was answered": b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+    "half a body": b"POST /ws/publish/x HTTP/1.1\r\nHost: a\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    "half a body that nobody wants": b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("what", HALF)
+async def test_idle_connections_end_and_nothing_else_does(
+    target: Running, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Tries to keep a connection by sending nothing, or half of something; or to end the server by its end."""
+    monkeypatch.setattr(Config, "keep_alive_timeout", 0.3)
+    monkeypatch.setattr(Server, "request_s", 0.3)
+    host, port = origin_of(target.http)
+    async with raw_socket(target.http) as bystander, await trio.open_tcp_stream(host, port) as stream:
+        await bystander.message()
+        if HALF[what]:
+            await stream.send_all(HALF[what])
+        with trio.fail_after(3):
+            try:
+                while await stream.receive_some():
+                    pass
+            except trio.BrokenResourceError:
+                pass  # cut: that is fine
+        await alive(target)
+        await bystander.command("ping", id="1")
+        assert "pong" == (await bystander.message())["type"]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_answers_that_nobody_takes(target: Running) -> None:
+    """Tries to leave a connection behind, and its descriptor, by a reset in the midst of an answer."""
+    host, port = origin_of(target.http)
+    asked = b"GET /asyncapi.json HTTP/1.1\r\nHost: a\r\n\r\n"
+    before = descriptors()
+    for _ in range(20):
+        async with await trio.open_tcp_stream(host, port) as stream:
+            await stream.send_all(asked * 50)
+            await stream.receive_some(100)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with trio.fail_after(10):
+        while descriptors() > before + 2:  # noqa: ASYNC110 - nobody could set an Event
+            await trio.sleep(0.05)
     await alive(target)
 
 
