@@ -171,7 +171,8 @@ class Connection:
         except DecodeError as exc:
             if self._undone:
                 await self._undone_below(1)
-            await self._room_for_replies()
+            if self.mailbox.is_high:
+                await self._room_for_replies()
             self._fail(exc, exc.command_id)
             return
         entry = self._registry[type(received.command)]
@@ -179,7 +180,8 @@ class Connection:
         if handler is not None:
             if self._undone >= self._settings.in_flight:
                 await self._undone_below(self._settings.in_flight)
-            await self._room_for_replies()
+            if self.mailbox.is_high:
+                await self._room_for_replies()
             self._undone += 1
             answer = partial(self._answer_write, received.id)
             write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
@@ -192,14 +194,14 @@ class Connection:
             assert entry.answer is not None
             if self._undone:
                 await self._undone_below(1)
-            await self._room_for_replies()
+            if self.mailbox.is_high:
+                await self._room_for_replies()
             await self._answer(received, entry.answer)
 
     async def _room_for_replies(self) -> None:
         """Wait until the client has read so many of its replies that more may be made."""
-        if self.mailbox.is_high:
-            self.outbox.flush()  # now, because it may end the very wait that follows: see `_but_first`
-            await self.mailbox.low()
+        self.outbox.flush()  # now, because it may end the very wait that follows: see `_but_first`
+        await self.mailbox.low()
 
     async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
         try:
