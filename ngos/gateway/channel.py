@@ -24,6 +24,7 @@ CAREFUL_READ_BYTES: Final = 4 * 1024
 """The same with compression, where each 100 bytes may become a message of the limit (3 MB, at 64 KiB each), and where
 many of the frames are tiny, as in a flood of Pings: 64 KiB of those would take 50 ms from everybody else."""
 MANY_FRAMES: Final = 16
+"""Frames other than plain text that make it a flood, in one read."""
 CONTROL_BYTES: Final = 1024
 """Pongs and Pings that may wait for a peer that does not read; past it they are dropped."""
 VANISHED: Final = 1006
@@ -328,7 +329,7 @@ class FrameChannel:
         done = False
         try:
             while waiting := self._waiting(frames):
-                self._control = frames = b""
+                self._rest = self._control = frames = b""
                 await self._stream.send_all(waiting)
             done = True
         finally:

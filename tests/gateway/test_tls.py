@@ -72,6 +72,20 @@ async def test_messages_both_ways(peer: TlsPeer) -> None:
     assert Received(b"to me", is_text=True) == await peer.channel.receive()
 
 
+@pytest.mark.parametrize("taken", [False, True])
+async def test_the_answer_to_the_upgrade_is_first(peer: TlsPeer, taken: bool) -> None:
+    """Tries to have the answer sent twice, or behind a frame, or not before the peer is waited for."""
+    if taken:
+        peer.channel.take()
+    with trio.fail_after(5):
+        await peer.channel.send_answer(b"HTTP/1.1 101 x\r\n\r\n")
+        await peer.channel.send(text_frame(b"first"))
+    got = b""
+    while not got.endswith(b"first"):
+        got += await peer.stream.receive_some()
+    assert b"HTTP/1.1 101 x\r\n\r\n" + text_frame(b"first") == got
+
+
 async def test_pings_and_pongs_wait_for_nothing(peer: TlsPeer) -> None:
     """Tries to keep a Ping of ours, or a Pong for the peer's, until there is something else to send."""
     await peer.channel.ping()
