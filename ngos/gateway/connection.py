@@ -89,8 +89,8 @@ class Connection:
     async def run(self, greeting: Message) -> None:
         """Serve until a verdict; the peer hears it, unless it is already gone, or reads no more.
 
-        Cancelled (over plain ASGI, that is how Quart tells that the peer left), it ends at once. What is in the committer by then is
-        committed or not, as a whole.
+        Cancelled (over plain ASGI, that is how Quart tells that the peer left), it ends at once. What is in the
+        committer by then is committed or not, as a whole.
         """
         self._reply(greeting)
         self.outbox.flush()
