@@ -19,11 +19,12 @@ from typing import Any, Final
 import hypercorn.trio.run
 import structlog
 import trio
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 
-REQUEST_S: Final = 15.0
-"""What a request over HTTP may take, from its first byte to the last of its answer."""
+REQUEST_S: Final = 30.0
+"""What a request over HTTP may take, from the end of its headers to the last byte of its answer."""
 
 _log = structlog.get_logger("ngos")
 
@@ -95,7 +96,10 @@ class Server(TCPServer):
     async def protocol_send(self, event: Any) -> None:
         """Send for HTTP. Hypercorn shields it, and so waits for a peer that does not read, cancelled or not."""
         if not isinstance(event, RawData):
-            return await super().protocol_send(event)
+            await super().protocol_send(event)
+            if isinstance(event, Updated) and not event.idle and isinstance(self.protocol.protocol, H2Protocol):
+                self.set_no_deadline()  # many requests share the connection, and WebSockets, which need not end
+            return
         try:
             async with self.send_lock:
                 await self.stream.send_all(event.data)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
+from h2.connection import H2Connection
+from h2.events import PingAckReceived
 from hypercorn.config import Config
 
 from ngos.gateway.server import Server
@@ -99,6 +101,29 @@ async def test_idle_connections_end_and_nothing_else_does(
         await alive(target)
         await bystander.command("ping", id="1")
         assert "pong" == (await bystander.message())["type"]
+
+
+async def test_http2_outlives_a_request(target: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a connection of many requests cut when the time of one is over."""
+    monkeypatch.setattr(Server, "request_s", 0.3)
+    host, port = origin_of(target.http)
+    client = H2Connection()
+    client.initiate_connection()
+    fields = {":method": "POST", ":path": "/ws/publish/x", ":scheme": "http", ":authority": "a"}
+    client.send_headers(1, list((fields | {"content-type": "application/json", "content-length": "9"}).items()))
+    async with await trio.open_tcp_stream(host, port) as stream, await trio.open_tcp_stream(host, port) as other:
+        await stream.send_all(client.data_to_send())
+        await other.send_all(HALF["half a body"])  # by its end, the time of the first is over too
+        with trio.fail_after(3):
+            while await other.receive_some():
+                pass
+            client.ping(b"12345678")
+            await stream.send_all(client.data_to_send())
+            events: list[object] = []
+            while not any(isinstance(event, PingAckReceived) for event in events):
+                data = await stream.receive_some()
+                assert data, "cut"
+                events += client.receive_data(data)
 
 
 def descriptors() -> int:
