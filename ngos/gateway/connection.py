@@ -73,13 +73,12 @@ class Connection:
 
     def __attrs_post_init__(self) -> None:
         self.outlet = self._transport.outlet
-        self.outbox = Outbox.of(
-            self._transport,
-            self._clock_ms,
-            partial(self.end, CloseCode.TRY_AGAIN_LATER),
-            limit_bytes=self._settings.mailbox_bytes,
+        self.outbox = Outbox(
+            transport=self._transport,
+            mailbox=Mailbox(self._settings.mailbox_bytes, self._backlog),
             age_s=self._settings.mailbox_age_s,
-            backlog=self._backlog,
+            on_slow=partial(self.end, CloseCode.TRY_AGAIN_LATER),
+            clock_ms=self._clock_ms,
         )
 
     @property
@@ -134,9 +133,8 @@ class Connection:
 
     def cut(self) -> None:
         """End at once, without a word."""
-        self.outbox.shut()
         self.end(CloseCode.GOING_AWAY)
-        self._transport.abort()
+        self.outbox.abandon()
 
     def offer_events(self, parcel: Parcel) -> None:
         """Take events from the hub, or end as a slow consumer."""

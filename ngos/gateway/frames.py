@@ -168,11 +168,12 @@ class FrameStream(WSStream):
     async def _app_ended(self) -> None:
         if self.closed:
             return
-        if self.state is ASGIWebsocketState.CONNECTED and self.channel is not None and self.channel.successor:
-            self._server.successor = self.channel.successor
-            return
-        if self.state is ASGIWebsocketState.CONNECTED:  # without a Close: a defect of the app's
+        if self.state is ASGIWebsocketState.CONNECTED:
             assert self.channel is not None
+            if self.channel.successor is not None:
+                self._server.successor = self.channel.successor
+                return
+            # Without a Close: a defect of the app's.
             self.state = ASGIWebsocketState.CLOSED
             with trio.move_on_after(END_S, shield=True):
                 await self.channel.close(1011, "")

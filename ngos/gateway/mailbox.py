@@ -1,8 +1,9 @@
 """The bounded queue of one connection: what it still has to be sent. Sync, but for waiting.
 
-Worst case per connection: `limit_bytes` of events and one round of fan-out, and replies up to REPLY_BYTES and the
-replies to what was in flight when they were passed: the reader stops there until the client has read (`low`). What
-all connections together hold is counted in their `Backlog`, and has a bound of its own.
+Worst case per connection: `limit_bytes` of events and one round of fan-out, and replies up to REPLY_BYTES, what the
+reader had gathered when they were passed (SEND_BYTES and one more), and the replies to what was in flight: the reader
+stops there until the client has read (`low`). What all connections together hold is counted in their `Backlog`, and
+has a bound of its own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 from attrs import define, field
 
-from ngos.gateway.mailbox import SEND_BYTES, Backlog, Mailbox
+from ngos.gateway.mailbox import SEND_BYTES, Mailbox
 from ngos.gateway.transport import Transport
 from ngos.protocol import codec
 from ngos.protocol.parcel import Parcel
@@ -25,32 +25,21 @@ _numbers = itertools.count(1)
 
 @define(eq=False)
 class Outbox:
-    """See the module. `clock_ms` is Unix time; `on_slow` is called when the peer reads too slowly (section 9)."""
+    """See the module. `clock_ms` is Unix time; nothing waits in `mailbox` for longer than `age_s`.
+
+    `on_slow` is called when the peer reads too slowly: too much, or too old, is what waits (section 9).
+    """
 
     _transport: Transport
-    _clock_ms: Callable[[], int]
+    mailbox: Mailbox
     _age_s: float
     _on_slow: Callable[[], None]
-    mailbox: Mailbox
+    _clock_ms: Callable[[], int]
     is_shut: bool = field(init=False, default=False)
     _nursery: trio.Nursery | None = field(init=False, default=None)
     _has_writer: bool = field(init=False, default=False)
     _gathered: list[bytes] = field(init=False, factory=list)
     _gathered_bytes: int = field(init=False, default=0)
-
-    @classmethod
-    def of(
-        cls,
-        transport: Transport,
-        clock_ms: Callable[[], int],
-        on_slow: Callable[[], None],
-        *,
-        limit_bytes: int,
-        age_s: float,
-        backlog: Backlog,
-    ) -> Outbox:
-        """An outbox with its mailbox: `limit_bytes` of events may wait, none for longer than `age_s`."""
-        return cls(transport, clock_ms, age_s, on_slow, Mailbox(limit_bytes, backlog))
 
     def open(self, nursery: trio.Nursery) -> None:
         """From here on the writer can be started, in this nursery."""
@@ -114,16 +103,21 @@ class Outbox:
             return
         rest = parcel if more_follow or self.mailbox else self._transport.try_send(parcel)
         if rest is not None:
-            self._transport.hold(True)
+            self._hold()
             self.mailbox.put_reply(rest)
             self._start_writer()
 
     def _queue_events(self, parcel: Parcel) -> None:
-        self._transport.hold(True)
+        self._hold()
         if self.mailbox.put_events(parcel):
             self._start_writer()
         else:
             self._on_slow()
+
+    def _hold(self) -> None:
+        """Let nothing go ahead of what is about to wait. While anything waits, this is done already."""
+        if not self.mailbox:
+            self._transport.hold(True)
 
     def _start_writer(self) -> None:
         """Start the writer when there is something for it: most connections never have anything wait."""

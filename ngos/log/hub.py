@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextvars
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any, Final, Protocol
 
 import trio
@@ -217,15 +216,16 @@ class Hub:
                 self._deliver((subscriber,), Parcel.of(fresh))
                 topic.joining[subscriber] = last
         turn = min(TURN, max(1, TURN_BYTES // parcel.size_bytes))
-        waiting = iter(tuple(topic.live))
-        while subscribers := tuple(islice(waiting, turn)):
+        everybody: Sequence[Subscriber] = tuple(topic.live)
+        for start in range(0, len(everybody), turn):
+            subscribers = everybody[start : start + turn]
+            if start:
+                await trio.lowlevel.checkpoint()
+                subscribers = [
+                    subscriber for subscriber in subscribers if subscriber in topic.live
+                ]  # the rest has left
             self._deliver(subscribers, parcel)
             self.deliveries += len(messages) * len(subscribers)
-            if len(subscribers) < turn:
-                break
-            await trio.lowlevel.checkpoint()
-            # Who left meanwhile gets no more; what joined comes in with the next round.
-            waiting = iter([subscriber for subscriber in waiting if subscriber in topic.live])
 
     def encode(self, event: LoggedEvent) -> bytes:
         """The event's message: of a durable topic always the same bytes, on every node and in every replay."""
