@@ -182,6 +182,7 @@ def connection_of(
     return Connection(
         id=UUID(int=1),
         client_id="me",
+        subject=None,
         connected_at_ms=0,
         transport=transport,
         registry=registry_of(answer),

@@ -12,7 +12,8 @@ import trio
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
-from ngos.log.store import Draft, LoggedEvent, Transaction
+from ngos.log.sql import Transaction
+from ngos.log.store import Draft, LoggedEvent
 from ngos.protocol.values import Position
 from tests.services.nodes import Node, Peer, open_node
 

@@ -17,6 +17,7 @@ from ngos.log import store
 from ngos.log.committer import Answer, Committer, Encoded, Write
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
+from ngos.log.replies import CommandKey
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
@@ -35,8 +36,8 @@ PATIENCE_S = 20.0
 EMPTY = """
 set synchronous_commit = off;
 delete from edges; delete from tokens; delete from experiences; delete from trajectories; delete from events;
-delete from topics where topic not in ('experience', 'graph', 'tokens');
-update topics set seq = 0
+delete from replies; delete from topics where topic not in ('experience', 'graph', 'tokens');
+update topics set seq = 0, pruned = 0
 """
 """Makes a database what it is after the migration."""
 
@@ -47,6 +48,7 @@ class Said:
 
     type: str
     payload: dict[str, Any]
+    replayed: bool = False
 
 
 @define(eq=False, repr=False)
@@ -70,9 +72,16 @@ class Peer:
         await self.answered(count + 1)
         return self.replies[count]
 
-    async def post(self, command: str, /, **payload: Any) -> None:
+    async def once(self, id_: str, command: str, /, **payload: Any) -> Said:
+        """Do a command with an id, as the subject that `name` is, and return its reply."""
+        count = len(self.replies)
+        await self.post(command, id_, **payload)
+        await self.answered(count + 1)
+        return self.replies[count]
+
+    async def post(self, command: str, id_: str | None = None, /, **payload: Any) -> None:
         """Send a command as the gateway does: a write is answered later, all else at once."""
-        data = orjson.dumps({"type": command, "payload": payload})
+        data = orjson.dumps({"type": command, "payload": payload} | ({} if id_ is None else {"id": id_}))
         try:
             received = codec.decode(data)
         except CommandFailed as exc:
@@ -80,8 +89,9 @@ class Peer:
         entry = self.node.registry[type(received.command)]
         handler = entry.write_of(received.command)
         if handler is not None:
+            key = None if id_ is None else CommandKey(self.name, id_, received.hash())
             await self.node.committer.submit(
-                Write(handler, received.command, self, self.name, received.size_bytes, self._answer)
+                Write(handler, received.command, self, self.name, received.size_bytes, self._answer, key)
             )
             return None
         assert entry.answer is not None
@@ -127,7 +137,7 @@ class Peer:
 
     def _answer(self, answer: Answer) -> None:
         if isinstance(answer, Encoded):
-            said = Said(answer.type, orjson.loads(answer.payload))
+            said = Said(answer.type, orjson.loads(answer.payload), answer.replayed)
         else:
             said = Said("error", {"code": answer.code.value, "message": answer.message, "details": answer.details})
         self.replies.append(said)
