@@ -24,12 +24,13 @@ from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
 from ngos.log.committer import Committer
+from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
+from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
-from ngos.protocol.values import Position
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.paths import Paths
@@ -77,17 +78,17 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             )
         )
 
-        async def read_position(topic: str) -> Position:
+        async def read_extent(topic: str) -> Extent:
             async with pool.connection() as conn:
-                return await store.read_position(conn, topic)
+                return await store.read_extent(conn, topic)
 
-        hub = Hub(read_position, deliver)
+        hub = Hub(read_extent, deliver)
+        history = History(pool, hub.encode)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
         topics = Topics(hub, settings.durable_topics)
-        registry = Registry.of(
-            Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, Session(hub, topics, settings)
-        )
+        session = Session(hub, history, read_extent, topics, settings)
+        registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         connections = Connections(registry, committer, hub, settings, now_ms)
 
         async def unready() -> list[str]:
@@ -95,7 +96,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 return ["draining"]
             try:
                 async with pool.connection(query_s=READY_S) as conn:
-                    await store.read_position(conn, "tokens")
+                    await store.read_extent(conn, "tokens")
             except StorageUnavailable:
                 return ["the database does not answer"]
             return []

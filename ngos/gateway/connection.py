@@ -24,6 +24,7 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
+from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
 from ngos.log.committer import Answer, Committer, Encoded, Write
@@ -66,10 +67,11 @@ class Connection:
     _backlog: Backlog
     outlet: Outlet = field(init=False)
     outbox: Outbox = field(init=False)
-    subscriptions: dict[str, None] = field(init=False, factory=dict)
+    subscriptions: dict[str, Replay | None] = field(init=False, factory=dict)
     verdict: CloseCode | None = field(init=False, default=None)
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _nursery: trio.Nursery = field(init=False)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
@@ -98,6 +100,7 @@ class Connection:
         self.outbox.flush()
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 self.outbox.open(nursery)
                 try:
                     nursery.start_soon(self._heartbeat)
@@ -143,6 +146,26 @@ class Connection:
         """Take events from the hub, or end as a slow consumer."""
         if self.verdict is None:
             self.outbox.offer_events(parcel)
+
+    def overtaken(self) -> None:
+        """End, because what should come next is in the log no more; who comes back is told so."""
+        self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def subscribe(self, topic: str, replay: Replay | None = None) -> None:
+        """Note a subscription, in place of one to the same topic, and start its replay."""
+        self.unsubscribe(topic)
+        self.subscriptions[topic] = replay
+        if replay is not None:
+            self._nursery.start_soon(replay.run)
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Note the end of a subscription; returns whether there was one."""
+        if topic not in self.subscriptions:
+            return False
+        replay = self.subscriptions.pop(topic)
+        if replay is not None:
+            replay.scope.cancel()
+        return True
 
     async def _read(self) -> None:
         try:
