@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,7 +27,7 @@ from ngos.incidents import incident
 from ngos.log import replies, store
 from ngos.log.plan import Group, plan
 from ngos.log.relay import Relay
-from ngos.log.replies import CommandKey, Kept
+from ngos.log.replies import CommandKey, Given, Kept
 from ngos.log.sql import Transaction
 from ngos.postgres.pool import Pool
 from ngos.protocol import codec
@@ -234,7 +234,7 @@ class Committer:
             async with self._pool.connection() as conn:
                 tx = Transaction(conn, self._clock())
                 given = await self._given(tx, batch)
-                await self._apply_all(tx, work, _not_given(batch, given))
+                given |= await self._apply_all(tx, work, _not_given(batch, given))
         except psycopg.Error as exc:
             if replies.is_given_already(exc):
                 self._look_until = trio.current_time() + LOOK_S
@@ -246,26 +246,28 @@ class Committer:
         self.stats.commit_s += trio.current_time() - started
         return _answers(batch, given, work), work.logged
 
-    async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Mapping[tuple[str, str], Kept]:
+    async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Given:
         """The replies that commands of the batch had before, while it is likely that there are any."""
         keys = [write.key for write in batch if write.key is not None]
         if not keys or trio.current_time() > self._look_until:
             return {}
-        given = await replies.find(tx.conn, keys)
+        return self._found(await replies.find(tx.conn, keys))
+
+    def _found(self, given: Given) -> Given:
+        """Where there was one, there are likely to be more."""
         if given:
             self._look_until = trio.current_time() + LOOK_S
         return given
 
-    async def _apply_all(self, tx: Transaction, work: _Work, batch: Sequence[Write[Any]]) -> None:
+    async def _apply_all(self, tx: Transaction, work: _Work, batch: Sequence[Write[Any]]) -> Given:
+        """Apply, log and commit; returns the replies that refused commands turn out to have had before."""
         groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
         if not groups:
-            return
+            return {}
         if len(groups) == 1 and groups[0].kind.one_statement:
             await _apply(tx, groups[0], work)
             # What was refused has changed nothing, and its reply need not be kept in any transaction.
-            if work.unkept:
-                await replies.keep_refusals(tx, work.unkept)
-            return
+            return self._found(await replies.keep_refusals(tx, work.unkept)) if work.unkept else {}
         await tx.conn.execute("begin")
         if len(groups) > 1:
             await store.lock_topics(tx.conn, OWN_DURABLE_TOPICS)
@@ -274,6 +276,7 @@ class Committer:
         if work.unkept:
             await replies.keep(tx, work.unkept)
         await tx.conn.execute("commit")
+        return {}
 
 
 @define
@@ -285,7 +288,7 @@ class _Work:
     unkept: list[Kept] = field(factory=list)
 
 
-def _not_given(batch: Sequence[Write[Any]], given: Mapping[tuple[str, str], Kept]) -> list[Write[Any]]:
+def _not_given(batch: Sequence[Write[Any]], given: Given) -> list[Write[Any]]:
     """The writes that have no reply yet, and of those with the same id the first."""
     seen = set(given)
     fresh = []
@@ -298,16 +301,16 @@ def _not_given(batch: Sequence[Write[Any]], given: Mapping[tuple[str, str], Kept
     return fresh
 
 
-def _answers(batch: Sequence[Write[Any]], given: Mapping[tuple[str, str], Kept], work: _Work) -> list[Answer]:
+def _answers(batch: Sequence[Write[Any]], given: Given, work: _Work) -> list[Answer]:
     """An answer for each write: its own, or the one that a write with the same id has had."""
     first = {write.key.name: (write.key, answer) for write, answer in work.answers.items() if write.key is not None}
     answers: list[Answer] = []
     for write in batch:
         answer = work.answers.get(write)
-        if answer is None:
+        kept = given.get(write.key.name) if write.key is not None else None
+        if answer is None or kept is not None:
             assert write.key is not None
             name = write.key.name
-            kept = given.get(name)
             key, answer = (kept.key, Encoded(kept.type, kept.payload)) if kept is not None else first[name]
             if key.command_hash != write.key.command_hash:
                 answer = ClientError(ErrorCode.CONFLICT, "another command had this id: every command needs its own")
