@@ -27,6 +27,7 @@ from ngos.log.committer import Committer
 from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
+from ngos.log.retention import Retention
 from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
@@ -89,6 +90,9 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         topics = Topics(hub, settings.durable_topics)
         session = Session(hub, history, read_extent, topics, settings)
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
+        retention = Retention(
+            pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
+        )
         connections = Connections(registry, committer, hub, settings, now_ms)
 
         async def unready() -> list[str]:
@@ -106,7 +110,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             connections=connections,
             hub=hub,
             once=Once(registry, committer),
-            collector=Collector(connections, committer, hub, pool),
+            collector=Collector(connections, committer, hub, session, retention, pool),
             unready=unready,
         )
         async with trio.open_nursery() as nursery:
@@ -114,6 +118,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await nursery.start(relay.run)
             await nursery.start(committer.run)
             nursery.start_soon(connections.tell_status)
+            nursery.start_soon(retention.run)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
 

@@ -156,6 +156,7 @@ class Connection:
         self.unsubscribe(topic)
         self.subscriptions[topic] = replay
         if replay is not None:
+            self._transport.limit_unsent()
             self._nursery.start_soon(replay.run)
 
     def unsubscribe(self, topic: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from ngos.config import Settings
 from ngos.gateway.connection import Connection
@@ -26,6 +26,8 @@ class Session:
     _read_extent: ExtentReader
     _topics: Topics
     _settings: Settings
+    recovered: int = field(init=False, default=0)
+    not_recovered: int = field(init=False, default=0)
 
     @answers(Ping)
     async def ping(self, _command: Ping, call: Call) -> Reply:
@@ -48,6 +50,10 @@ class Session:
             connection.subscribe(name)
             return Subscribed(topic=name, success=True, durable=False, epoch=None, seq=None, recovered=False, replay=0)
         since, position = await self._start(command)
+        if since is not None:
+            self.recovered += 1
+        elif command.since is not None:
+            self.not_recovered += 1
         # No checkpoint from here to the reply's place in the mailbox: the position stays true.
         if since is None or since == position.seq:
             self._hub.add(name, connection, after=position.seq)

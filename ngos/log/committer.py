@@ -133,6 +133,7 @@ class CommitterStats:
     writes: int = 0
     events: int = 0
     failures: int = 0
+    replayed: int = 0
     commit_s: float = 0.0
 
 
@@ -244,7 +245,9 @@ class Committer:
         self.stats.writes += len(batch)
         self.stats.events += len(work.logged)
         self.stats.commit_s += trio.current_time() - started
-        return _answers(batch, given, work), work.logged
+        answers = _answers(batch, given, work)
+        self.stats.replayed += sum(isinstance(answer, Encoded) and answer.replayed for answer in answers)
+        return answers, work.logged
 
     async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Given:
         """The replies that commands of the batch had before, while it is likely that there are any."""

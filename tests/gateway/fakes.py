@@ -54,6 +54,9 @@ class FakeTransport:
     def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
         raise AssertionError("there is no outlet")
 
+    def limit_unsent(self) -> None:
+        pass
+
     def hold(self, held: bool) -> None:
         self.held = held
 
