@@ -63,6 +63,7 @@ class Peer:
     heard: list[Said | dict[str, Any]] = field(factory=list)
     replies: list[Said] = field(factory=list)
     events: list[dict[str, Any]] = field(factory=list)
+    lost: trio.Event = field(factory=trio.Event)
     _grown: trio.Event = field(factory=trio.Event)
 
     async def __call__(self, command: str, /, **payload: Any) -> Said:
@@ -113,7 +114,7 @@ class Peer:
         self._grown.set()
 
     def overtaken(self) -> None:
-        raise NotImplementedError
+        self.lost.set()
 
     async def follow(self, topic: str) -> int:
         """Subscribe to a durable topic; returns the position it starts behind."""
