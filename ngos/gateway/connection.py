@@ -27,8 +27,9 @@ from ngos.gateway.registry import Registry
 from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received

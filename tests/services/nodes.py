@@ -14,11 +14,12 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
 from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
