@@ -38,9 +38,18 @@ def envelope(type_: str, payload: dict[str, Any], **fields: Any) -> dict[str, An
 
 
 def subscribed(topic: str, **payload: Any) -> dict[str, Any]:
-    """The payload of `subscribed`."""
-    defaults = {"success": True, "durable": True, "epoch": "0000000a", "seq": 0, "recovered": False, "replay": 0}
-    return {"topic": topic, **defaults, **payload}
+    """The payload of `subscribed`: the server's own topics are durable, but for `system`."""
+    durable = topic in ("tokens", "graph", "experience")
+    position = {"epoch": "0000000a", "seq": 0} if durable else {"epoch": None, "seq": None}
+    return {
+        "topic": topic,
+        "success": True,
+        "durable": durable,
+        **position,
+        "recovered": False,
+        "replay": 0,
+        **payload,
+    }
 
 
 def token(**payload: Any) -> dict[str, Any]:
