@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 import trio
-from bench_contestants import FASTAPI_ASYNCPG, NGOS, choose
+from bench_contestants import FASTAPI_ASYNCPG, NGOS, NGOS_ONCE, choose
 from bench_frame import Cell, Plan, Result, measure
 from bench_report import CPU, LATENCY, MEMORY, RATE, STALL, Column, line, table, write
 from bench_servers import HERE, BenchError
@@ -107,13 +107,16 @@ def _apply(options: Sequence[Callable[[Any], Any]], command: Any) -> Any:
 @cells("1x1,1x16,8x16,64x16")
 @common(5.0)
 def create(seconds: float, repeats: int, cells: list[Cell], database_url: str | None) -> None:
-    """Durable `token.create` per second and its latency, beside FastAPI + asyncpg on the same Postgres."""
+    """Durable `token.create` per second and its latency, beside FastAPI + asyncpg on the same Postgres.
+
+    "ngos, once" has clients with a name of their own, whose commands take effect once however often they are sent.
+    """
     plan = Plan(
         name="create",
         title="durable token.create, clients x in flight",
         load="create",
         cells=cells,
-        contestants=[NGOS, FASTAPI_ASYNCPG],
+        contestants=[NGOS, NGOS_ONCE, FASTAPI_ASYNCPG],
         seconds=seconds,
         warm_up_s=min(WARM_UP_S, seconds),
         repeats=repeats,

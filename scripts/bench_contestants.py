@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import attrs
 import click
 from bench_servers import HERE, Contestant, Place, free_port
 
@@ -75,6 +76,7 @@ NGOS = Contestant(
     needs_database=True,
     ready_path="/readyz",
 )
+NGOS_ONCE = attrs.evolve(NGOS, name="ngos, once", dialect="ngos-once")
 FASTAPI_ASYNCPG = Contestant(
     "fastapi+asyncpg",
     lambda place: _uvicorn("bench_peers.fastapi_asyncpg:app", place),

@@ -24,9 +24,11 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
+from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
 from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.replies import CommandKey
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received
@@ -49,11 +51,13 @@ DEAF_CLOSE_S: Final = 0.75
 class Connection:
     """A client that is connected; `run` is its life.
 
+    `subject` is whose its commands are, for idempotency (protocol.md section 6); None: what is sent twice acts twice.
     `clock_ms` is Unix time. The writer's lane, the hub's subscriber and the handlers' `Call.connection` are this.
     """
 
     id: UUID
     client_id: str
+    subject: str | None
     connected_at_ms: int
     _transport: Transport
     _registry: Registry
@@ -63,10 +67,11 @@ class Connection:
     _backlog: Backlog
     outlet: Outlet = field(init=False)
     outbox: Outbox = field(init=False)
-    subscriptions: dict[str, None] = field(init=False, factory=dict)
+    subscriptions: dict[str, Replay | None] = field(init=False, factory=dict)
     verdict: CloseCode | None = field(init=False, default=None)
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _nursery: trio.Nursery = field(init=False)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
@@ -95,6 +100,7 @@ class Connection:
         self.outbox.flush()
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 self.outbox.open(nursery)
                 try:
                     nursery.start_soon(self._heartbeat)
@@ -141,6 +147,27 @@ class Connection:
         if self.verdict is None:
             self.outbox.offer_events(parcel)
 
+    def overtaken(self) -> None:
+        """End, because what should come next is in the log no more; who comes back is told so."""
+        self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def subscribe(self, topic: str, replay: Replay | None = None) -> None:
+        """Note a subscription, in place of one to the same topic, and start its replay."""
+        self.unsubscribe(topic)
+        self.subscriptions[topic] = replay
+        if replay is not None:
+            self._transport.limit_unsent()
+            self._nursery.start_soon(replay.run)
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Note the end of a subscription; returns whether there was one."""
+        if topic not in self.subscriptions:
+            return False
+        replay = self.subscriptions.pop(topic)
+        if replay is not None:
+            replay.scope.cancel()
+        return True
+
     async def _read(self) -> None:
         try:
             while True:
@@ -182,7 +209,10 @@ class Connection:
                 await self._room_for_replies()
             self._undone += 1
             answer = partial(self._answer_write, received.id)
-            write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer)
+            key = None
+            if received.id is not None and self.subject is not None:
+                key = CommandKey(self.subject, received.id, received.hash())
+            write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer, key)
             try:
                 await self._committer.submit(write)
             except trio.Cancelled:
@@ -216,7 +246,7 @@ class Connection:
             self._reply(reply, received.id)
 
     def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
-        self._reply(_error_of(failure, command_id), command_id)
+        self._reply(ErrorReply.of(failure, command_id), command_id)
 
     def _reply(self, message: Message, reply_to: str | None = None) -> None:
         self.outbox.gather(message.TYPE, codec.dump(message), reply_to)
@@ -227,9 +257,9 @@ class Connection:
         if self._progress is not None:
             self._progress.set()
         if not isinstance(answer, Encoded):
-            error = _error_of(answer, command_id)
+            error = ErrorReply.of(answer, command_id)
             answer = Encoded(error.TYPE, codec.dump(error))
-        self.outbox.answer(answer.type, answer.payload, command_id, more_follow=self._undone > 0)
+        self.outbox.answer(answer, command_id, more_follow=self._undone > 0)
 
     async def _undone_below(self, limit: int) -> None:
         """Wait until fewer than `limit` writes are in the committer."""
@@ -255,16 +285,6 @@ class Connection:
                 return None
             if self._transport.heard_at() < pinged_at and not self._handling:
                 return self.end(CloseCode.NO_SIGN_OF_LIFE)
-
-
-def _error_of(failure: CommandFailed, command_id: str | None) -> ErrorReply:
-    return ErrorReply(
-        code=failure.code,
-        message=failure.message,
-        original_message_id=command_id,
-        retryable=failure.code.retryable,
-        details=failure.details,
-    )
 
 
 @types.coroutine

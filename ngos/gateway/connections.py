@@ -84,6 +84,8 @@ class Connections:
         connection = Connection(
             id=uuid4(),
             client_id=client_id or f"client_{secrets.token_hex(8)}",
+            # Not the bare name: nobody who only calls himself so may be taken for who has proved it.
+            subject=f"client:{client_id}" if client_id is not None else None,
             connected_at_ms=self._clock_ms(),
             transport=transport,
             registry=self._registry,

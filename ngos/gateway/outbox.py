@@ -16,6 +16,7 @@ from attrs import define, field
 
 from ngos.gateway.mailbox import SEND_BYTES, Mailbox
 from ngos.gateway.transport import Transport
+from ngos.log.committer import Encoded
 from ngos.protocol import codec
 from ngos.protocol.parcel import Parcel
 
@@ -73,9 +74,9 @@ class Outbox:
             self._gathered_bytes = 0
             self._put(parcel)
 
-    def answer(self, type_: str, payload: bytes, reply_to: str | None, *, more_follow: bool) -> None:
-        """Send one reply; with others about to follow, the writer sends them together."""
-        message = self._encode(type_, payload, reply_to)
+    def answer(self, reply: Encoded, reply_to: str | None, *, more_follow: bool) -> None:
+        """Send the reply to a write; with others about to follow, the writer sends them together."""
+        message = self._encode(reply.type, reply.payload, reply_to, replayed=reply.replayed)
         self._put(Parcel((message,), len(message)), more_follow=more_follow)
 
     def offer_events(self, parcel: Parcel) -> None:
@@ -94,9 +95,11 @@ class Outbox:
         self.shut()
         self._transport.abort()
 
-    def _encode(self, type_: str, payload: bytes, reply_to: str | None) -> bytes:
+    def _encode(self, type_: str, payload: bytes, reply_to: str | None, *, replayed: bool = False) -> bytes:
         message_id = f"{_PREFIX}-{next(_numbers):x}"
-        return codec.encode(type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to)
+        return codec.encode(
+            type_, payload, id_=message_id, timestamp_ms=self._clock_ms(), reply_to=reply_to, replayed=replayed
+        )
 
     def _put(self, parcel: Parcel, *, more_follow: bool = False) -> None:
         if self.is_shut:

@@ -3,39 +3,50 @@
 Writes arrive while the last transaction commits, so no timer is needed: alone, a write is committed at once; under
 load, a thousand share one commit. The change, its event and the event's number are in that one transaction.
 
-The way of a batch: `_take` -> `plan` -> each group's handler -> `store.append` -> commit -> answers -> the relay.
+The way of a batch: `_take` -> what was answered before is answered again (`replies`) -> `plan` -> each group's handler
+-> `store.append` -> `replies.keep` -> commit -> answers -> the relay.
 An answer is in its connection's mailbox before the event is: the relay is told after all answers, without a checkpoint.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
+import psycopg
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ngos.config import MIB
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
-from ngos.log import store
+from ngos.log import replies, store
 from ngos.log.plan import Group, plan
 from ngos.log.relay import Relay
+from ngos.log.replies import CommandKey, Given, Kept
+from ngos.log.sql import Transaction
 from ngos.postgres.pool import Pool
 from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.protocol.commands import Command
-from ngos.protocol.faults import CommandFailed, unavailable
-from ngos.protocol.messages import Event, Reply
+from ngos.protocol.faults import ClientError, CommandFailed, ErrorCode, unavailable
+from ngos.protocol.messages import ErrorReply, Event, Reply
 from ngos.protocol.values import Position
 
 C = TypeVar("C", bound=Command)
 
 TRIES: Final = 3
 """How often a batch is tried that another node's transaction gets in the way of."""
+LOOK_S: Final = 1.0
+"""Commands that are sent again come in swarms, after a break; so for this long after one, all are looked up first.
+
+Else nobody looks (it would cost a fifth of the throughput): the batch that has one fails by the replies' primary key,
+and is tried again.
+"""
 BATCH_WRITES: Final = 512
 BATCH_BYTES: Final = MIB
 WAITING_BYTES: Final = 64 * MIB
@@ -46,10 +57,11 @@ _log = structlog.get_logger("ngos.committer")
 
 @frozen
 class Encoded:
-    """A reply whose payload is JSON already."""
+    """A reply whose payload is JSON already. `replayed`: it was given before, to the same command."""
 
     type: str
     payload: bytes
+    replayed: bool = False
 
 
 Answer = Encoded | CommandFailed
@@ -69,7 +81,7 @@ class Outcome:
     """What one write came to. Refused: `reply` is the error and `events` is empty.
 
     Where the reply tells the position of the write's first event, it is a function of that position. `logged` are
-    events that the handler has appended already; else `events` are, by the committer.
+    events that the handler has appended already, the reply being kept with them; else the committer does both.
     """
 
     reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply]
@@ -92,14 +104,17 @@ class Handler:
     """
 
     name: str
-    apply: Callable[[store.Transaction, Sequence[Any]], Awaitable[Sequence[Outcome]]]
+    apply: Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[Outcome]]]
     key: Callable[[Any], Hashable | None]
     one_statement: bool = False
 
 
 @frozen(eq=False)
 class Write(Generic[C]):
-    """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise."""
+    """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise.
+
+    With a `key` it has its effect once, however often it is sent.
+    """
 
     handler: Handler
     command: C
@@ -107,6 +122,7 @@ class Write(Generic[C]):
     sender_id: str
     size_bytes: int
     answer: Callable[[Answer], None]
+    key: CommandKey | None = None
 
 
 @define
@@ -117,6 +133,7 @@ class CommitterStats:
     writes: int = 0
     events: int = 0
     failures: int = 0
+    replayed: int = 0
     commit_s: float = 0.0
 
 
@@ -130,6 +147,7 @@ class Committer:
     stats: CommitterStats = field(init=False, factory=CommitterStats)
     _waiting: deque[Write[Any]] = field(init=False, factory=deque)
     _waiting_bytes: int = field(init=False, default=0)
+    _look_until: float = field(init=False, default=-math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
 
@@ -212,33 +230,100 @@ class Committer:
     async def _transact(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
         """Apply, log and commit; returns the answers in the order of the batch, and the events in theirs."""
         started = trio.current_time()
-        groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
-        logged: list[store.LoggedEvent] = []
-        answers: dict[Write[Any], Answer] = {}
-        async with self._pool.connection() as conn:
-            tx = store.Transaction(conn, self._clock())
-            alone = len(groups) == 1 and groups[0].kind.one_statement
-            if not alone:
-                await conn.execute("begin")
-            if len(groups) > 1:
-                await store.lock_topics(conn, OWN_DURABLE_TOPICS)
-            for group in groups:
-                await _apply(tx, group, answers, logged)
-            if not alone:
-                await conn.execute("commit")
+        work = _Work()
+        try:
+            async with self._pool.connection() as conn:
+                tx = Transaction(conn, self._clock())
+                given = await self._given(tx, batch)
+                given |= await self._apply_all(tx, work, _not_given(batch, given))
+        except psycopg.Error as exc:
+            if replies.is_given_already(exc):
+                self._look_until = trio.current_time() + LOOK_S
+                raise StorageContention("a command of the batch was answered before") from exc
+            raise
         self.stats.batches += 1
         self.stats.writes += len(batch)
-        self.stats.events += len(logged)
+        self.stats.events += len(work.logged)
         self.stats.commit_s += trio.current_time() - started
-        return [answers[write] for write in batch], logged
+        answers = _answers(batch, given, work)
+        self.stats.replayed += sum(isinstance(answer, Encoded) and answer.replayed for answer in answers)
+        return answers, work.logged
+
+    async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Given:
+        """The replies that commands of the batch had before, while it is likely that there are any."""
+        keys = [write.key for write in batch if write.key is not None]
+        if not keys or trio.current_time() > self._look_until:
+            return {}
+        return self._found(await replies.find(tx.conn, keys))
+
+    def _found(self, given: Given) -> Given:
+        """Where there was one, there are likely to be more."""
+        if given:
+            self._look_until = trio.current_time() + LOOK_S
+        return given
+
+    async def _apply_all(self, tx: Transaction, work: _Work, batch: Sequence[Write[Any]]) -> Given:
+        """Apply, log and commit; returns the replies that refused commands turn out to have had before."""
+        groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
+        if not groups:
+            return {}
+        if len(groups) == 1 and groups[0].kind.one_statement:
+            await _apply(tx, groups[0], work)
+            # What was refused has changed nothing, and its reply need not be kept in any transaction.
+            return self._found(await replies.keep_refusals(tx, work.unkept)) if work.unkept else {}
+        await tx.conn.execute("begin")
+        if len(groups) > 1:
+            await store.lock_topics(tx.conn, OWN_DURABLE_TOPICS)
+        for group in groups:
+            await _apply(tx, group, work)
+        if work.unkept:
+            await replies.keep(tx, work.unkept)
+        await tx.conn.execute("commit")
+        return {}
 
 
-async def _apply(
-    tx: store.Transaction,
-    group: Group[Handler, Write[Any]],
-    answers: dict[Write[Any], Answer],
-    logged: list[store.LoggedEvent],
-) -> None:
+@define
+class _Work:
+    """What applying a batch comes to. `unkept` are the replies that no handler's statement has kept."""
+
+    answers: dict[Write[Any], Answer] = field(factory=dict)
+    logged: list[store.LoggedEvent] = field(factory=list)
+    unkept: list[Kept] = field(factory=list)
+
+
+def _not_given(batch: Sequence[Write[Any]], given: Given) -> list[Write[Any]]:
+    """The writes that have no reply yet, and of those with the same id the first."""
+    seen = set(given)
+    fresh = []
+    for write in batch:
+        if write.key is not None:
+            if write.key.name in seen:
+                continue
+            seen.add(write.key.name)
+        fresh.append(write)
+    return fresh
+
+
+def _answers(batch: Sequence[Write[Any]], given: Given, work: _Work) -> list[Answer]:
+    """An answer for each write: its own, or the one that a write with the same id has had."""
+    first = {write.key.name: (write.key, answer) for write, answer in work.answers.items() if write.key is not None}
+    answers: list[Answer] = []
+    for write in batch:
+        answer = work.answers.get(write)
+        kept = given.get(write.key.name) if write.key is not None else None
+        if answer is None or kept is not None:
+            assert write.key is not None
+            name = write.key.name
+            key, answer = (kept.key, Encoded(kept.type, kept.payload)) if kept is not None else first[name]
+            if key.command_hash != write.key.command_hash:
+                answer = ClientError(ErrorCode.CONFLICT, "another command had this id: every command needs its own")
+            elif isinstance(answer, Encoded):
+                answer = evolve(answer, replayed=True)
+        answers.append(answer)
+    return answers
+
+
+async def _apply(tx: Transaction, group: Group[Handler, Write[Any]], work: _Work) -> None:
     """Apply a group and log its events."""
     outcomes = await group.kind.apply(tx, group.writes)
     drafts: list[store.Draft] = []
@@ -256,24 +341,37 @@ async def _apply(
             drafts.append(draft)
             if len(drafts) % store.TURN == 0:
                 await trio.lowlevel.checkpoint()
-        logged.extend(outcome.logged)
-        answered.append((write, reply, answered_at))
+        if outcome.logged:
+            work.logged.extend(outcome.logged)
+            work.answers[write] = _encode(reply, None, None)
+        else:
+            answered.append((write, reply, answered_at if outcome.events else -1))
     appended = await store.append(tx, drafts)
-    logged.extend(appended)
-    for write, reply, first in answered:
-        answers[write] = _encode(reply, appended[first] if first < len(appended) else None)
+    work.logged.extend(appended)
+    for write, reply, index in answered:
+        first = appended[index] if index >= 0 else None
+        work.answers[write] = answer = _encode(reply, first, write.key)
+        if write.key is not None and isinstance(answer, Encoded):
+            topic, seq = (None, None) if first is None else (first.topic, first.seq)
+            work.unkept.append(Kept(write.key, answer.type, answer.payload, topic, seq))
 
 
 def draft_of(event: Event, write: Write[Any]) -> store.Draft:
     """An event of the server's own that a write causes, encoded."""
-    return store.Draft(event.TOPIC, event.TYPE, codec.dump(event), write.sender_id)
+    return store.Draft(event.TOPIC, event.TYPE, codec.dump(event), write.sender_id, write.key)
 
 
 def _encode(
-    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply], event: store.LoggedEvent | None
+    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply],
+    event: store.LoggedEvent | None,
+    key: CommandKey | None,
 ) -> Answer:
-    if isinstance(reply, Encoded | CommandFailed):
+    if isinstance(reply, Encoded):
         return reply
+    if isinstance(reply, CommandFailed):
+        if key is None or reply.code.retryable:
+            return reply
+        reply = ErrorReply.of(reply, key.command_id)  # to be kept, and given again as it is
     if not isinstance(reply, Reply):
         assert event is not None
         assert event.epoch is not None

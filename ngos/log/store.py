@@ -10,35 +10,28 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-import psycopg
 import trio
 from attrs import frozen
 
-from ngos.protocol.values import Position
+from ngos.log.replies import CommandKey
+from ngos.log.sql import Connection, Transaction, json_parameter
 
 TURN: Final = 1000
 """Events that are got ready before other tasks get a turn: a cascade may be long."""
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
-
-
-@frozen
-class Transaction:
-    """What a batch is applied in. `at` is its time: of its changes, and of their events."""
-
-    conn: Connection
-    at: datetime
-
 
 @frozen
 class Draft:
-    """An event before it has a number. `payload` is JSON; `sender_id` the client whose command caused it."""
+    """An event before it has a number. `payload` is JSON; `sender_id` the client whose command caused it.
+
+    `command_key` is that command's, for the statements that keep its reply along with the event.
+    """
 
     topic: str
     type: str
     payload: bytes
     sender_id: str | None
+    command_key: CommandKey | None = None
 
 
 @frozen
@@ -108,23 +101,28 @@ async def append(tx: Transaction, drafts: Sequence[Draft]) -> list[LoggedEvent]:
     return events
 
 
-# An insert and the events of it, in one statement: alone in a batch, it needs no other round trip than its own.
-# `done` is the insert; what it returns of `new` was accepted and gets a number, in the order of `ordinal`.
+# An insert, the events of it and the replies to it, in one statement: alone in a batch, it needs no other round trip
+# than its own. `done` is the insert; what it returns of `new` was accepted and numbered, in the order of `ordinal`.
 _INSERT_AND_APPEND: Final = """
 with new as (
     select * from json_to_recordset(%(rows)s::json)
-        as new(ordinal int8, sender_id text, payload text, {columns})
+        as new(ordinal int8, sender_id text, payload text, subject text, command_id text, command_hash uuid, {columns})
 ), {before} done as (
     {insert} returning {key}
 ), numbered as (
     update topics set seq = seq + (select count(*) from done) where topic = %(topic)s
     returning topic_id, epoch, seq - (select count(*) from done) as before
 ), logged as (
-    select ordinal, topic_id, epoch, before + row_number() over (order by ordinal) as seq, sender_id, payload
+    select ordinal, topic_id, epoch, before + row_number() over (order by ordinal) as seq, sender_id, payload, subject,
+        command_id, command_hash
     from new join done using ({key}) cross join numbered
 ), appended as (
     insert into events (topic_id, seq, type, sender_id, created_at, payload)
     select topic_id, seq, %(type)s, sender_id, %(at)s, payload::json from logged
+), kept as (
+    insert into replies (subject, command_id, command_hash, type, payload, topic_id, seq, created_at)
+    select subject, command_id, command_hash, %(type)s, payload, topic_id, seq, %(at)s from logged
+    where command_id is not null
 )
 select epoch, seq, {refusal} from new left join logged using (ordinal) order by ordinal
 """
@@ -144,7 +142,7 @@ def insert_and_append(*, columns: str, insert: str, key: str, before: str = "", 
 _INSERT_AND_APPEND_ALL: Final = """
 with new as (
     select * from json_to_recordset(%(rows)s::json)
-        as new(ordinal int8, sender_id text, payload text, {columns})
+        as new(ordinal int8, sender_id text, payload text, subject text, command_id text, command_hash uuid, {columns})
 ), done as (
     {insert}
 ), numbered as (
@@ -153,6 +151,10 @@ with new as (
 ), appended as (
     insert into events (topic_id, seq, type, sender_id, created_at, payload)
     select topic_id, before + ordinal, %(type)s, sender_id, %(at)s, payload::json from new cross join numbered
+), kept as (
+    insert into replies (subject, command_id, command_hash, type, payload, topic_id, seq, created_at)
+    select subject, command_id, command_hash, %(type)s, payload, topic_id, before + ordinal, %(at)s
+    from new cross join numbered where command_id is not null
 )
 select epoch, before from numbered
 """
@@ -166,7 +168,9 @@ def insert_and_append_all(*, columns: str, insert: str) -> str:
 async def insert_logged(
     tx: Transaction, statement: str, rows: list[dict[str, Any]], events: Sequence[Draft]
 ) -> list[LoggedEvent | tuple[Any, ...]]:
-    """Insert rows and append an event for each that was accepted; all events are of one topic and type.
+    """Insert rows, and for each that was accepted append its event and keep that as the reply to its command.
+
+    All events are of one topic and type.
 
     Returns for each row its event, or what `refusal` selected.
     """
@@ -183,7 +187,7 @@ async def insert_logged(
 async def insert_all_logged(
     tx: Transaction, statement: str, rows: list[dict[str, Any]], events: Sequence[Draft]
 ) -> list[LoggedEvent]:
-    """Insert rows that nothing can be wrong with, and append an event for each; of one topic and type."""
+    """The same for rows that nothing can be wrong with."""
     parameters = _insert_parameters(tx, rows, events) | {"count": len(rows)}
     ((epoch, before),) = await (await tx.conn.execute(statement, parameters)).fetchall()
     at_ms = to_ms(tx.at)
@@ -196,6 +200,8 @@ async def insert_all_logged(
 def _insert_parameters(tx: Transaction, rows: list[dict[str, Any]], events: Sequence[Draft]) -> dict[str, Any]:
     for ordinal, (row, event) in enumerate(zip(rows, events, strict=True), start=1):
         row |= {"ordinal": ordinal, "sender_id": event.sender_id, "payload": event.payload.decode()}
+        if (key := event.command_key) is not None:
+            row["subject"], row["command_id"], row["command_hash"] = key.subject, key.command_id, key.command_hash
     return {"rows": json_parameter(rows), "topic": events[0].topic, "type": events[0].type, "at": tx.at}
 
 
@@ -221,11 +227,20 @@ async def read(conn: Connection, topic: str, after: int, upto: int, limit: int) 
     ]
 
 
-async def read_positions(conn: Connection, topics: Sequence[str]) -> dict[str, Position]:
-    """The positions of durable topics that have a row, by name."""
-    query = "select topic, epoch, seq from topics where topic = any(%s::text[])"
+@frozen
+class Extent:
+    """What the log holds of a durable topic: events `pruned` + 1 to `seq`."""
+
+    epoch: str
+    seq: int
+    pruned: int
+
+
+async def read_extents(conn: Connection, topics: Sequence[str]) -> dict[str, Extent]:
+    """What the log holds of durable topics that have a row, by name."""
+    query = "select topic, epoch, seq, pruned from topics where topic = any(%s::text[])"
     rows = await (await conn.execute(query, [list(topics)])).fetchall()
-    return {topic: Position(topic=topic, epoch=epoch, seq=seq) for topic, epoch, seq in rows}
+    return {topic: Extent(epoch, seq, pruned) for topic, epoch, seq, pruned in rows}
 
 
 async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
@@ -235,27 +250,13 @@ async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
     )
 
 
-async def read_position(conn: Connection, topic: str) -> Position:
-    """The position of a durable topic's last committed event; the topic gets a row if it had none."""
-    positions = await read_positions(conn, [topic])
-    if not positions:
+async def read_extent(conn: Connection, topic: str) -> Extent:
+    """What the log holds of a durable topic; the topic gets a row if it had none."""
+    extents = await read_extents(conn, [topic])
+    if not extents:
         await ensure_topics(conn, [topic])
-        positions = await read_positions(conn, [topic])
-    return positions[topic]
-
-
-def json_parameter(rows: object) -> str:
-    """Rows as one parameter for `json_to_recordset`: measured twice as cheap for us as a list of arrays.
-
-    JSON inside of a row goes as a string (`json_text`) and is cast: `json_to_recordset` reads every string that it
-    comes by, and refuses \\u0000, which the type json itself holds.
-    """
-    return orjson.dumps(rows).decode()
-
-
-def json_text(value: object) -> str:
-    """A JSON value as a field of such a row."""
-    return orjson.dumps(value).decode()
+        extents = await read_extents(conn, [topic])
+    return extents[topic]
 
 
 def to_ms(at: datetime) -> int:

@@ -202,10 +202,13 @@ async def connect(conninfo: str, *, query_s: float, configure: Configure | None 
     )
     connection.cancel_s = GIVE_UP_S
     try:
-        # Not as startup parameters: poolers in between refuse `options`. The second one is for a node that is
-        # frozen in the middle of a transaction: its locks must not hold up the others for longer than its deadline.
+        # Not as startup parameters: poolers in between refuse `options`. All that we ask for has an index
+        # (tests/services/test_plans.py), and a plan that was made and kept while a table was empty must not read all of
+        # it when it has grown. The third is for a node that is frozen in the middle of a transaction: its locks must
+        # not hold up the others for longer than its deadline.
         await connection.execute(
-            f"set timezone = 'UTC'; set idle_in_transaction_session_timeout = {int(query_s * 1000) + 1000}",
+            "set timezone = 'UTC'; set enable_seqscan = off;"
+            f" set idle_in_transaction_session_timeout = {int(query_s * 1000) + 1000}",
             prepare=False,
         )
         if configure is not None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
+from hashlib import blake2b
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import orjson
 from attrs import field, frozen
@@ -42,6 +44,15 @@ class Received:
     id: str | None
     timestamp_ms: int | None
     size_bytes: int
+    _payload: dict[str, Any]
+
+    def hash(self) -> UUID:
+        """Tells this command from another (section 6): made of type and payload, whatever the order of its keys.
+
+        A default that is written out, or 1.0 in place of 1, makes it another: a client sends again what it sent.
+        """
+        payload = orjson.dumps([self.command.TYPE, self._payload], option=orjson.OPT_SORT_KEYS)
+        return UUID(bytes=blake2b(payload, digest_size=16).digest())
 
 
 def decode(data: bytes) -> Received:
@@ -73,7 +84,7 @@ def decode(data: bytes) -> Received:
     if cls is None:
         raise DecodeError(ErrorCode.UNKNOWN_TYPE, _unknown(name[:64]), command_id=command_id)
     command = decode_payload(payload, cls, command_id)
-    return Received(command, command_id, timestamp_ms, len(data))
+    return Received(command, command_id, timestamp_ms, len(data), payload)
 
 
 def decode_object(data: bytes) -> dict[str, Any]:

@@ -5,12 +5,12 @@ A reply answers one command; an event goes to a topic. Some are both (`token.cre
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from attrs import field, frozen
 
-from ngos.protocol.faults import ErrorCode
+from ngos.protocol.faults import CommandFailed, ErrorCode
 from ngos.protocol.rules import Choice, Cursor, Epoch, TopicName, TypeName
 from ngos.protocol.values import Edge, EdgeKey, Experience, Neighbor, Position, Token, TokenHead
 
@@ -230,6 +230,17 @@ class ErrorReply(Reply):
     original_message_id: str | None
     retryable: bool
     details: dict[str, Any] = field(factory=dict)
+
+    @classmethod
+    def of(cls, failure: CommandFailed, command_id: str | None) -> Self:
+        """The answer to a command that failed."""
+        return cls(
+            code=failure.code,
+            message=failure.message,
+            original_message_id=command_id,
+            retryable=failure.code.retryable,
+            details=failure.details,
+        )
 
 
 @frozen(kw_only=True)

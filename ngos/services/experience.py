@@ -11,7 +11,7 @@ import orjson
 from attrs import define
 
 from ngos.log.committer import Outcome, Write
-from ngos.log.store import Transaction, json_parameter, json_text
+from ngos.log.sql import Transaction, json_parameter, json_text
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import ExperienceList, ExperienceRecord
 from ngos.protocol.messages import ExperienceListed, ExperienceRecorded, Reply

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from ngos.log.committer import Outcome, Write
-from ngos.log.store import Transaction
+from ngos.log.sql import Transaction
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import trio
 from attrs import define
 
-from ngos.log.store import Connection
+from ngos.log.sql import Connection
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import GraphPath
 from ngos.protocol.faults import CommandFailed, ErrorCode

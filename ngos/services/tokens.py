@@ -12,7 +12,8 @@ from attrs import define
 
 from ngos.log import store
 from ngos.log.committer import Outcome, Write, draft_of
-from ngos.log.store import Connection, LoggedEvent, Transaction, json_parameter, json_text
+from ngos.log.sql import Connection, Transaction, json_parameter, json_text
+from ngos.log.store import LoggedEvent
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import TokenCreate, TokenDelete, TokenGet, TokenList, TokenUpdate
 from ngos.protocol.faults import ClientError, ErrorCode

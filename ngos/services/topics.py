@@ -13,6 +13,7 @@ from attrs import define, field
 from ngos.log import store
 from ngos.log.committer import CustomEvent, Outcome, Write
 from ngos.log.hub import Hub
+from ngos.log.sql import Transaction
 from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS, OWN_TOPICS
 from ngos.protocol.commands import Publish
@@ -45,7 +46,7 @@ class Topics:
         return any(fnmatchcase(topic, pattern) for pattern in self._durable_patterns)
 
     @writes(Publish, when=lambda self, command: self.is_durable(command.topic) and command.topic not in OWN_TOPICS)
-    async def publish_durable(self, tx: store.Transaction, writes: Sequence[Write[Publish]]) -> Sequence[Outcome]:
+    async def publish_durable(self, tx: Transaction, writes: Sequence[Write[Publish]]) -> Sequence[Outcome]:
         commands = [write.command for write in writes]
         await store.ensure_topics(tx.conn, {command.topic for command in commands})
         return [

@@ -4,7 +4,8 @@ Promises: a command is sent the moment a reply comes in; latency is from that se
 order of replies; only replies inside the window (after the warm-up) count; what is in flight at its end is waited
 for, so that the number of effects can be checked. Anything but the reply that was due is an error.
 
-The clients have no `client_id`, so ngos keeps no idempotency keys for them; the peer has none either.
+Clients without a `client_id` get no idempotency from ngos, and the peer has none either; the dialect `ngos-once` is
+for those that have one.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ more, pings after twenty seconds of silence apart. Knows the three protocols and
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -86,6 +87,13 @@ class Ngos(_OnePerFrame):
         return b'{"type":"publish","payload":{"topic":"%b","type":"bench","payload":%b}}' % (topic.encode(), payload)
 
 
+class NgosOnce(Ngos):
+    """ngos with a client_id, another one in each run: what has an id is kept, so that it takes effect once."""
+
+    def path(self, role: str) -> str:
+        return f"/ws?client_id={role}-{os.getpid()}"
+
+
 class Plain(_OnePerFrame):
     """The peers of bench_peers/: a message of who comes with `?role=pub` goes to all with `?role=sub`, as it is."""
 
@@ -137,7 +145,7 @@ class Nats:
         return len(message)
 
 
-DIALECTS: dict[str, Dialect] = {"ngos": Ngos(), "plain": Plain(), "nats": Nats()}
+DIALECTS: dict[str, Dialect] = {"ngos": Ngos(), "ngos-once": NgosOnce(), "plain": Plain(), "nats": Nats()}
 
 
 class Client(WSListener):  # type: ignore[misc]

@@ -54,6 +54,9 @@ class FakeTransport:
     def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
         raise AssertionError("there is no outlet")
 
+    def limit_unsent(self) -> None:
+        pass
+
     def hold(self, held: bool) -> None:
         self.held = held
 
@@ -182,6 +185,7 @@ def connection_of(
     return Connection(
         id=UUID(int=1),
         client_id="me",
+        subject=None,
         connected_at_ms=0,
         transport=transport,
         registry=registry_of(answer),

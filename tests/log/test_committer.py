@@ -17,6 +17,7 @@ from ngos.log import committer as module
 from ngos.log import store
 from ngos.log.committer import Answer, Committer, CustomEvent, Encoded, Handler, Outcome, Write
 from ngos.log.relay import Relay
+from ngos.log.sql import Transaction
 from ngos.postgres.pool import Pool
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Published
@@ -34,7 +35,7 @@ class Probe:
     number: int = 0
 
 
-async def apply(tx: store.Transaction, writes: Sequence[Write[Any]]) -> Sequence[Outcome]:
+async def apply(tx: Transaction, writes: Sequence[Write[Any]]) -> Sequence[Outcome]:
     probes: list[Probe] = [write.command for write in writes]
     await store.ensure_topics(tx.conn, [TOPIC])
     outcomes = []

@@ -12,8 +12,8 @@ import trio
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
-from ngos.log.store import Draft, LoggedEvent, Transaction
-from ngos.protocol.values import Position
+from ngos.log.sql import Transaction
+from ngos.log.store import Draft, Extent, LoggedEvent
 from tests.services.nodes import Node, Peer, open_node
 
 EPOCH = "0123abcd"
@@ -173,11 +173,11 @@ async def test_second_subscriber_during_the_first_read() -> None:
     """Who subscribes at a position that an announced event told, while the first read is on, loses nothing after it."""
     gate = trio.Event()
 
-    async def read_position(topic: str) -> Position:
+    async def read_extent(topic: str) -> Extent:
         await gate.wait()
-        return Position(topic=topic, epoch=EPOCH, seq=2)  # the snapshot of a read that was slow to start
+        return Extent(EPOCH, seq=2, pruned=0)  # the snapshot of a read that was slow to start
 
-    hub = Hub(read_position)
+    hub = Hub(read_extent)
     unused: Any = None
     relay = Relay(hub, unused)
     node: Any = None
@@ -209,10 +209,10 @@ async def test_second_subscriber_during_the_first_read() -> None:
 async def test_queue_is_bounded() -> None:
     """What waits for a relay that stands still is bounded: the committer waits."""
 
-    async def read_position(topic: str) -> Position:
-        return Position(topic=topic, epoch=EPOCH, seq=0)
+    async def read_extent(topic: str) -> Extent:
+        return Extent(EPOCH, seq=0, pruned=0)
 
-    hub = Hub(read_position)
+    hub = Hub(read_extent)
     unused: Any = None
     relay = Relay(hub, unused)
     announced = 0

@@ -15,13 +15,14 @@ from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
 from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
+from ngos.log.replies import CommandKey
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
 from ngos.protocol.parcel import Parcel
-from ngos.protocol.values import Position
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.handlers import Call
@@ -35,8 +36,8 @@ PATIENCE_S = 20.0
 EMPTY = """
 set synchronous_commit = off;
 delete from edges; delete from tokens; delete from experiences; delete from trajectories; delete from events;
-delete from topics where topic not in ('experience', 'graph', 'tokens');
-update topics set seq = 0
+delete from replies; delete from topics where topic not in ('experience', 'graph', 'tokens');
+update topics set seq = 0, pruned = 0
 """
 """Makes a database what it is after the migration."""
 
@@ -47,6 +48,7 @@ class Said:
 
     type: str
     payload: dict[str, Any]
+    replayed: bool = False
 
 
 @define(eq=False, repr=False)
@@ -70,9 +72,16 @@ class Peer:
         await self.answered(count + 1)
         return self.replies[count]
 
-    async def post(self, command: str, /, **payload: Any) -> None:
+    async def once(self, id_: str, command: str, /, **payload: Any) -> Said:
+        """Do a command with an id, as the subject that `name` is, and return its reply."""
+        count = len(self.replies)
+        await self.post(command, id_, **payload)
+        await self.answered(count + 1)
+        return self.replies[count]
+
+    async def post(self, command: str, id_: str | None = None, /, **payload: Any) -> None:
         """Send a command as the gateway does: a write is answered later, all else at once."""
-        data = orjson.dumps({"type": command, "payload": payload})
+        data = orjson.dumps({"type": command, "payload": payload} | ({} if id_ is None else {"id": id_}))
         try:
             received = codec.decode(data)
         except CommandFailed as exc:
@@ -80,8 +89,9 @@ class Peer:
         entry = self.node.registry[type(received.command)]
         handler = entry.write_of(received.command)
         if handler is not None:
+            key = None if id_ is None else CommandKey(self.name, id_, received.hash())
             await self.node.committer.submit(
-                Write(handler, received.command, self, self.name, received.size_bytes, self._answer)
+                Write(handler, received.command, self, self.name, received.size_bytes, self._answer, key)
             )
             return None
         assert entry.answer is not None
@@ -101,6 +111,9 @@ class Peer:
             self.events.append(event)
             self.heard.append(event)
         self._grown.set()
+
+    def overtaken(self) -> None:
+        raise NotImplementedError
 
     async def follow(self, topic: str) -> int:
         """Subscribe to a durable topic; returns the position it starts behind."""
@@ -127,7 +140,7 @@ class Peer:
 
     def _answer(self, answer: Answer) -> None:
         if isinstance(answer, Encoded):
-            said = Said(answer.type, orjson.loads(answer.payload))
+            said = Said(answer.type, orjson.loads(answer.payload), answer.replayed)
         else:
             said = Said("error", {"code": answer.code.value, "message": answer.message, "details": answer.details})
         self.replies.append(said)
@@ -165,15 +178,16 @@ async def open_node(
     """Start a node; leaving stops it. What its tasks raise comes out of the block."""
     async with open_pool(database_url, max_size=4, connect_s=5.0, query_s=query_s) as pool:
 
-        async def read_position(topic: str) -> Position:
+        async def read_extent(topic: str) -> store.Extent:
             async with pool.connection() as conn:
-                return await store.read_position(conn, topic)
+                return await store.read_extent(conn, topic)
 
-        hub = Hub(read_position)
+        hub = Hub(read_extent)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
         topics = Topics(hub, durable_topics)
-        session = Session(hub, topics, settings_for(database_url))
+        history = History(pool, hub.encode)
+        session = Session(hub, history, read_extent, topics, settings_for(database_url))
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)

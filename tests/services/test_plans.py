@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ngos.log import store
+from ngos.log import replies, retention, store
 from ngos.protocol.commands import ExperienceList, GraphNeighbors, TokenList
 from ngos.services import experience, graph, paths, tokens
 from ngos.services.pages import encode_cursor
@@ -43,8 +43,11 @@ insert into topics (topic) select 'custom.' || n from generate_series(1, 3000) n
 insert into events (topic_id, seq, type, created_at, payload)
     select topic_id, n, 'token.created', now(), json_build_object('k', repeat('x', 200))
     from generate_series(1, 10000) n, topics where topic in ('tokens', 'graph', 'experience');
+insert into replies (subject, command_id, command_hash, type, payload, created_at)
+    select 'client:' || n % 100, 'c' || n, an_id(n), 't', '{}', '2026-01-01'::timestamptz + n * interval '1 s'
+    from generate_series(1, 30000) n;
 """
-BIG = ("tokens", "edges", "experiences", "events", "trajectories")
+BIG = ("tokens", "edges", "experiences", "events", "trajectories", "replies")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,22 @@ QUERIES: dict[str, tuple[str, Any]] = {
             "at": AT,
         },
     ),
+    "find replies": (
+        replies._FIND,
+        [rows([{"subject": f"client:{n}", "command_id": f"c{n * 100}"} for n in range(1, 101)])],
+    ),
+    "keep replies": (
+        replies._KEEP,
+        {
+            "rows": rows([{"subject": "me", "command_id": f"{n}", "topic": "tokens", "seq": n} for n in range(1, 101)]),
+            "at": AT,
+        },
+    ),
+    "forget replies": (replies._FORGET, [AT, 1000]),
+    "retained": (retention._TOPICS, [0, 500]),
+    "created at": (retention._CREATED_AT, [1, 5000]),
+    "mark": (retention._MARK, [5000, 1, 5000]),
+    "sweep": (retention._SWEEP, [1, 5000, 1000]),
     "read": (store._READ, ["tokens", 5000, 6000, 100]),
     "append": (
         store._APPEND,
@@ -188,7 +207,7 @@ def long_scans(plan: dict[str, Any], *, limited: bool = False) -> Iterator[str]:
     limited = limited or plan["Node Type"] == "Limit"
     if plan.get("Relation Name") in BIG and "Scan" in plan["Node Type"]:
         in_order = limited and plan["Node Type"] == "Index Scan" and "Filter" not in plan
-        if "Index Cond" not in plan and "Recheck Cond" not in plan and not in_order:
+        if not in_order and not {"Index Cond", "Recheck Cond", "TID Cond"} & plan.keys():
             yield f"{plan['Node Type']} on {plan['Relation Name']}"
     for child in plan.get("Plans", ()):
         yield from long_scans(child, limited=limited)

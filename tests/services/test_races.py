@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from ngos.log.committer import Write
-from ngos.log.store import Transaction
+from ngos.log.sql import Transaction
 from ngos.protocol import codec, commands
 from ngos.services.graph import Graph
 from ngos.services.tokens import Tokens
