@@ -63,7 +63,8 @@ class Line:
             task_status.started(outcome)
             return
         wait_s = outcome
-        while wait_s is not None:
+        # The program may have left while we said goodbye to the last connection.
+        while wait_s is not None and self._session.ended is None:
             with trio.CancelScope(shield=True) as self._seeking:  # which `leave` cancels
                 await trio.sleep(wait_s)
                 outcome = await self._hold(lambda: None)
@@ -130,8 +131,9 @@ class Line:
             verdict = self._session.verdict
             if verdict is not None and verdict.code == CloseCode.PROTOCOL_ERROR:
                 code = CloseCode.PROTOCOL_ERROR
+            silent = verdict is not None and verdict.code == CloseCode.NO_SIGN_OF_LIFE
             wait_s = self._session.disconnected(lost, trio.current_time() - start_s)
-            with trio.move_on_after(CLOSE_S):
+            with trio.move_on_after(0 if silent else CLOSE_S):
                 await socket.aclose(code)  # nothing happens where it is closed already
             nursery.cancel_scope.cancel()
         return wait_s

@@ -101,8 +101,13 @@ class Client(Api):
         return self._session.state
 
     async def changed(self) -> State:
-        """Wait until `state` is another, and return it. Who looks seldom misses what passes in between."""
-        await self._changed.park()
+        """Wait until `state` is another, and return it; at once when that can't be: ENDED is for good.
+
+        Who looks seldom misses what passes in between.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.state is not State.ENDED:
+            await self._changed.park()
         return self.state
 
     @property

@@ -90,8 +90,10 @@ class Peer:
     async def reply(self, command: dict[str, Any], type_: str, payload: dict[str, Any]) -> None:
         await self.send(envelope(type_, payload, reply_to=command["id"]))
 
-    async def fail(self, command: dict[str, Any], code: str, message: str = "no", **details: Any) -> None:
-        payload = {"code": code, "message": message, "original_message_id": command["id"], "retryable": False}
+    async def fail(
+        self, command: dict[str, Any], code: str, message: str = "no", *, retryable: bool = False, **details: Any
+    ) -> None:
+        payload = {"code": code, "message": message, "original_message_id": command["id"], "retryable": retryable}
         await self.reply(command, "error", {**payload, "details": details})
 
     async def event(self, topic: str, type_: str, seq: int | None = None, **payload: Any) -> None:

@@ -236,7 +236,7 @@ class Histories(RuleBasedStateMachine):
 
 
 class TestHistories(Histories.TestCase):  # type: ignore[misc,name-defined]
-    """Tries to break every promise above with some hundred histories."""
+    """Tries to break every promise above, with a hundred histories."""
 
     settings = settings(
         max_examples=100, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]

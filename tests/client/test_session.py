@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
-from typing import Any
 
 import pytest
 
 from ngos.client.errors import CommandError, ConnectionLost, RequestTooBig, SlowSubscriber
-from ngos.client.feed import Event, Feed, Position
+from ngos.client.feed import Event, Position
 from ngos.client.requests import Outcome
 from ngos.client.session import Session
 from ngos.protocol.codec import Envelope
 from ngos.protocol.commands import Ping, TokenCreate
 from ngos.protocol.messages import TokenDeleted
-from tests.client.fakes import envelope, greeting, subscribed
-
-EPOCH = "0000000a"
-
-
-def feed(
-    topic: str | None = "tokens",
-    since: int | None = None,
-    epoch: str | None = EPOCH,
-    *,
-    limit_events: int = 100,
-    limit_bytes: int = 100_000,
-) -> Feed:
-    start = None if since is None else Position(epoch, since)
-    return Feed(topic, limit_events=limit_events, limit_bytes=limit_bytes, wake=lambda: None, start=start)
-
-
-def established(**payload: Any) -> Session:
-    session = Session()
-    session.receive(json.dumps(greeting(**payload)))
-    assert session.established is not None
-    return session
-
-
-def sent(session: Session) -> list[dict[str, Any]]:
-    messages = []
-    while (message := session.take_output()) is not None:
-        messages.append(json.loads(message))
-    return messages
-
-
-def receive(session: Session, type_: str, payload: dict[str, Any], **fields: Any) -> None:
-    session.receive(json.dumps(envelope(type_, payload, **fields)))
-
-
-def opened(session: Session, *feeds: Feed, **payload: Any) -> None:
-    for one in feeds:
-        session.attach(one)
-    for command in sent(session):
-        receive(session, "subscribed", subscribed(command["payload"]["topic"], **payload), reply_to=command["id"])
-
-
-def taken(one: Feed) -> list[Event]:
-    events = []
-    while (event := one.take()) is not None:
-        events.append(event)
-    return events
+from tests.client.fakes import subscribed
+from tests.client.sessions import EPOCH, established, feed, opened, receive, sent, taken
 
 
 def test_replies_are_matched_by_id_not_by_order() -> None:
