@@ -8,7 +8,6 @@ and when, is the outbox's affair; the writer is its task.
 
 from __future__ import annotations
 
-import random
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -21,14 +20,16 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
+from ngos.gateway.heartbeat import is_silent
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
 from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received
@@ -269,22 +270,9 @@ class Connection:
         self._progress = None
 
     async def _heartbeat(self) -> None:
-        while True:
-            patience_s = self._settings.heartbeat_interval_s * random.uniform(0.9, 1.1)  # noqa: S311
-            # While we are busy with its command, the peer has no way to be heard.
-            silent_s = 0.0 if self._handling else trio.current_time() - self._transport.heard_at()
-            if silent_s < patience_s:
-                await trio.sleep(patience_s - silent_s)
-                continue
-            pinged_at = trio.current_time()
-            can_ping = True
-            with trio.CancelScope(deadline=pinged_at + self._settings.heartbeat_timeout_s):
-                if can_ping := await self._transport.ping():
-                    await trio.sleep_forever()
-            if not can_ping:
-                return None
-            if self._transport.heard_at() < pinged_at and not self._handling:
-                return self.end(CloseCode.NO_SIGN_OF_LIFE)
+        # While we are busy with its command, the peer has no way to be heard.
+        if await is_silent(self._transport, self._settings, is_busy=lambda: self._handling):
+            self.end(CloseCode.NO_SIGN_OF_LIFE)
 
 
 @types.coroutine

@@ -12,6 +12,7 @@ import trio
 
 from ngos.log import committer as module
 from ngos.log.committer import Committer
+from ngos.log.write import Handler
 from tests.log.test_committer import LossyPool
 from tests.services.nodes import Node, Peer, Said, open_node
 
@@ -168,7 +169,7 @@ async def test_poison_beside_it(node: Node, peer: Peer, monkeypatch: pytest.Monk
     async def fail(*_: Any) -> Any:
         raise RuntimeError("poison")
 
-    monkeypatch.setattr(entry, "write", module.Handler("experience.record", fail, lambda _command: None))
+    monkeypatch.setattr(entry, "write", Handler("experience.record", fail, lambda _command: None))
     await peer.post("token.create", "c1")
     await peer.post("experience.record", "c2", event_type="step")
     await peer.post("token.create", "c0")

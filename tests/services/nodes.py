@@ -14,11 +14,12 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
 from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
@@ -63,6 +64,7 @@ class Peer:
     heard: list[Said | dict[str, Any]] = field(factory=list)
     replies: list[Said] = field(factory=list)
     events: list[dict[str, Any]] = field(factory=list)
+    lost: trio.Event = field(factory=trio.Event)
     _grown: trio.Event = field(factory=trio.Event)
 
     async def __call__(self, command: str, /, **payload: Any) -> Said:
@@ -113,7 +115,7 @@ class Peer:
         self._grown.set()
 
     def overtaken(self) -> None:
-        raise NotImplementedError
+        self.lost.set()
 
     async def follow(self, topic: str) -> int:
         """Subscribe to a durable topic; returns the position it starts behind."""
