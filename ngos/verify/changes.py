@@ -55,7 +55,7 @@ class _Fold:
         name = f"{table.noun} {UUID(bytes=key)}"
         if type_ == table.creates:
             if before:
-                self.fault(seq, f"{name} is created again, it was in {_seq(before)}")
+                self.fault(seq, f"{name} is created again, it was in {table.topic} {_seq(before)}")
             elif table.updates and payload.get("version") != 1:
                 self.fault(seq, f"{name} is created with version {payload.get('version')}")
             self.latest[key] = state
@@ -69,7 +69,7 @@ class _Fold:
         elif type_ == table.deletes:
             if before:
                 if before[16:24] != state[16:24]:
-                    self.fault(seq, f"{name} is deleted as another than it was in {_seq(before)}")
+                    self.fault(seq, f"{name} is deleted as another than it was in {table.topic} {_seq(before)}")
             elif before == _DELETED or not self.pruned:
                 self.fault(seq, f"{name} is deleted, and was {'before' if before == _DELETED else 'never created'}")
             if self.pruned:
