@@ -24,12 +24,14 @@ from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
 from ngos.log.committer import Committer
+from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
+from ngos.log.retention import Retention
+from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
-from ngos.protocol.values import Position
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.paths import Paths
@@ -77,16 +79,19 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             )
         )
 
-        async def read_position(topic: str) -> Position:
+        async def read_extent(topic: str) -> Extent:
             async with pool.connection() as conn:
-                return await store.read_position(conn, topic)
+                return await store.read_extent(conn, topic)
 
-        hub = Hub(read_position, deliver)
+        hub = Hub(read_extent, deliver)
+        history = History(pool, hub.encode)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
         topics = Topics(hub, settings.durable_topics)
-        registry = Registry.of(
-            Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, Session(hub, topics, settings)
+        session = Session(hub, history, read_extent, topics, settings)
+        registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
+        retention = Retention(
+            pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
         )
         connections = Connections(registry, committer, hub, settings, now_ms)
 
@@ -95,7 +100,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 return ["draining"]
             try:
                 async with pool.connection(query_s=READY_S) as conn:
-                    await store.read_position(conn, "tokens")
+                    await store.read_extent(conn, "tokens")
             except StorageUnavailable:
                 return ["the database does not answer"]
             return []
@@ -105,7 +110,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             connections=connections,
             hub=hub,
             once=Once(registry, committer),
-            collector=Collector(connections, committer, hub, pool),
+            collector=Collector(connections, committer, hub, session, retention, pool),
             unready=unready,
         )
         async with trio.open_nursery() as nursery:
@@ -113,6 +118,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await nursery.start(relay.run)
             await nursery.start(committer.run)
             nursery.start_soon(connections.tell_status)
+            nursery.start_soon(retention.run)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
 

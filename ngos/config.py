@@ -25,6 +25,7 @@ from ngos.setting_types import KINDS, SECRETS, make_converter
 
 KIB = 1024
 MIB = 1024 * KIB
+DAY_S = 24 * 60 * 60
 
 
 def _expanded(path: str | Path) -> Path:
@@ -58,6 +59,17 @@ class Settings:
     durable_topics: tuple[str, ...] = field(
         default=(),
         metadata={"help": "Patterns (with * and ?) of custom topics whose events are logged and can be resumed."},
+    )
+    retention_age_s: float = field(
+        default=7 * DAY_S, validator=ge(1), metadata={"help": "Seconds that an event stays in the log, about."}
+    )
+    retention_events: int = field(
+        default=10_000_000, validator=ge(1), metadata={"help": "Events of one topic that stay in the log, about."}
+    )
+    retention_replies_s: float = field(
+        default=DAY_S,
+        validator=ge(DAY_S),
+        metadata={"help": "Seconds for which a command that is sent again gets the reply that it had."},
     )
     allowed_origins: tuple[str, ...] = field(
         default=(), metadata={"help": "Origins that browsers may connect from; empty: not checked."}

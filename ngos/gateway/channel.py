@@ -27,6 +27,8 @@ MANY_FRAMES: Final = 16
 """Frames other than plain text that make it a flood, in one read."""
 CONTROL_BYTES: Final = 1024
 """Pongs and Pings that may wait for a peer that does not read; past it they are dropped."""
+UNSENT_BYTES: Final = 128 * 1024
+"""What the kernel may hold that it can't send yet, where that is limited."""
 VANISHED: Final = 1006
 """The code of a connection that ended without a Close (RFC 6455 section 7.1.5)."""
 
@@ -150,6 +152,14 @@ class FrameChannel:
         core = self._core
         first = core.close_rcvd if core.close_rcvd_then_sent else core.close_sent
         return VANISHED if first is None else int(first.code)
+
+    def limit_unsent(self) -> None:
+        """From here on let the kernel take little more than the peer does: `send` tells how fast it reads.
+
+        Else megabytes may go before anything is held up, and then nothing for as long as those take it.
+        """
+        with suppress(OSError, AttributeError):  # gone already; not Linux or macOS, or a stream of a test
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def hold(self, held: bool) -> None:
         """While held, `send_now` is None: the app has frames waiting that come first."""
@@ -317,6 +327,8 @@ class FrameChannel:
             try:
                 while (sent := sent + self._write(memoryview(waiting)[sent:])) < len(waiting):
                     await trio.lowlevel.wait_writable(self._socket_below)
+                    # It reads, however slowly. A Ping it may not come to for long: all this comes first.
+                    self.heard_at = trio.current_time()
             finally:
                 if sent < len(waiting):
                     end = frame_end(waiting, begun_bytes, sent)

@@ -8,7 +8,6 @@ and when, is the outbox's affair; the writer is its task.
 
 from __future__ import annotations
 
-import random
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -21,13 +20,16 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
+from ngos.gateway.heartbeat import is_silent
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
+from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
 from ngos.incidents import incident
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received
@@ -66,10 +68,11 @@ class Connection:
     _backlog: Backlog
     outlet: Outlet = field(init=False)
     outbox: Outbox = field(init=False)
-    subscriptions: dict[str, None] = field(init=False, factory=dict)
+    subscriptions: dict[str, Replay | None] = field(init=False, factory=dict)
     verdict: CloseCode | None = field(init=False, default=None)
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _nursery: trio.Nursery = field(init=False)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
@@ -98,6 +101,7 @@ class Connection:
         self.outbox.flush()
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 self.outbox.open(nursery)
                 try:
                     nursery.start_soon(self._heartbeat)
@@ -143,6 +147,27 @@ class Connection:
         """Take events from the hub, or end as a slow consumer."""
         if self.verdict is None:
             self.outbox.offer_events(parcel)
+
+    def overtaken(self) -> None:
+        """End, because what should come next is in the log no more; who comes back is told so."""
+        self.end(CloseCode.TRY_AGAIN_LATER)
+
+    def subscribe(self, topic: str, replay: Replay | None = None) -> None:
+        """Note a subscription, in place of one to the same topic, and start its replay."""
+        self.unsubscribe(topic)
+        self.subscriptions[topic] = replay
+        if replay is not None:
+            self._transport.limit_unsent()
+            self._nursery.start_soon(replay.run)
+
+    def unsubscribe(self, topic: str) -> bool:
+        """Note the end of a subscription; returns whether there was one."""
+        if topic not in self.subscriptions:
+            return False
+        replay = self.subscriptions.pop(topic)
+        if replay is not None:
+            replay.scope.cancel()
+        return True
 
     async def _read(self) -> None:
         try:
@@ -245,22 +270,9 @@ class Connection:
         self._progress = None
 
     async def _heartbeat(self) -> None:
-        while True:
-            patience_s = self._settings.heartbeat_interval_s * random.uniform(0.9, 1.1)  # noqa: S311
-            # While we are busy with its command, the peer has no way to be heard.
-            silent_s = 0.0 if self._handling else trio.current_time() - self._transport.heard_at()
-            if silent_s < patience_s:
-                await trio.sleep(patience_s - silent_s)
-                continue
-            pinged_at = trio.current_time()
-            can_ping = True
-            with trio.CancelScope(deadline=pinged_at + self._settings.heartbeat_timeout_s):
-                if can_ping := await self._transport.ping():
-                    await trio.sleep_forever()
-            if not can_ping:
-                return None
-            if self._transport.heard_at() < pinged_at and not self._handling:
-                return self.end(CloseCode.NO_SIGN_OF_LIFE)
+        # While we are busy with its command, the peer has no way to be heard.
+        if await is_silent(self._transport, self._settings, is_busy=lambda: self._handling):
+            self.end(CloseCode.NO_SIGN_OF_LIFE)
 
 
 @types.coroutine

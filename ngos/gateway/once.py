@@ -9,7 +9,8 @@ import trio
 from attrs import define
 
 from ngos.gateway.registry import Registry
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
+from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.commands import Command
 from ngos.protocol.faults import CommandFailed

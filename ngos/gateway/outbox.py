@@ -16,7 +16,7 @@ from attrs import define, field
 
 from ngos.gateway.mailbox import SEND_BYTES, Mailbox
 from ngos.gateway.transport import Transport
-from ngos.log.committer import Encoded
+from ngos.log.write import Encoded
 from ngos.protocol import codec
 from ngos.protocol.parcel import Parcel
 

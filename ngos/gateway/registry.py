@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from ngos.log.committer import Handler
+from ngos.log.write import Handler
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply

@@ -69,6 +69,10 @@ class Transport(Protocol):
         """While held, nothing is sent but by `send`."""
         ...
 
+    def limit_unsent(self) -> None:
+        """Be about to send more than the peer may read at once: from here on `send` takes as long as it takes to."""
+        ...
+
     async def send(self, parcels: Sequence[Parcel]) -> None:
         """Send, in order; always a checkpoint. Cancelled, some of it may be lost: only `close` may follow."""
         ...
@@ -149,6 +153,9 @@ class FrameTransport:
     def hold(self, held: bool) -> None:
         self._channel.hold(held)
 
+    def limit_unsent(self) -> None:
+        self._channel.limit_unsent()
+
     async def send(self, parcels: Sequence[Parcel]) -> None:
         bits = self._channel.deflate_bits
         await self._channel.send(b"".join([frames_of(parcel, bits) for parcel in parcels]))
@@ -203,6 +210,9 @@ class AsgiTransport:
         raise NotImplementedError  # there is no outlet
 
     def hold(self, held: bool) -> None:
+        pass
+
+    def limit_unsent(self) -> None:
         pass
 
     async def send(self, parcels: Sequence[Parcel]) -> None:

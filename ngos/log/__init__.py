@@ -1,9 +1,10 @@
 """The log: what changed, numbered, committed with the change, and its way to the subscribers.
 
-- `store`: append to the log and read positions, in SQL
-- `committer`: gathers writes into one transaction, answers after the commit
-- `plan`: which writes of a batch may be applied together
-- `hub`: topics to subscribers
+- `write`: a command that changes something, how it is applied, and what it comes to
+- `committer`, with `plan` and `batch`: gathers writes into one transaction, answers after the commit
+- `store`: the event table; `replies`: the replies that were given; `retention`: how long both stay
+- `relay`: what committed, in order, to the hub
+- `hub`: topics to subscribers, live; `history`, with `tail`: what was before, for those who were away
 
 Floor 4: may import `ngos.postgres`, `ngos.protocol`, `ngos.config`, `ngos.errors`.
 """

@@ -12,32 +12,28 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import psycopg
 import structlog
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
 from ngos.config import MIB
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import replies, store
-from ngos.log.plan import Group, plan
+from ngos.log.batch import Work, answers_of, apply, not_given
+from ngos.log.plan import plan
 from ngos.log.relay import Relay
-from ngos.log.replies import CommandKey, Kept
+from ngos.log.replies import Given
 from ngos.log.sql import Transaction
+from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool
-from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
-from ngos.protocol.commands import Command
-from ngos.protocol.faults import ClientError, CommandFailed, ErrorCode, unavailable
-from ngos.protocol.messages import ErrorReply, Event, Reply
-from ngos.protocol.values import Position
-
-C = TypeVar("C", bound=Command)
+from ngos.protocol.faults import unavailable
 
 TRIES: Final = 3
 """How often a batch is tried that another node's transaction gets in the way of."""
@@ -55,76 +51,6 @@ WAITING_BYTES: Final = 64 * MIB
 _log = structlog.get_logger("ngos.committer")
 
 
-@frozen
-class Encoded:
-    """A reply whose payload is JSON already. `replayed`: it was given before, to the same command."""
-
-    type: str
-    payload: bytes
-    replayed: bool = False
-
-
-Answer = Encoded | CommandFailed
-
-
-@frozen
-class CustomEvent:
-    """An event that a client publishes: its type and payload are the client's own."""
-
-    topic: str
-    type: str
-    payload: bytes
-
-
-@frozen
-class Outcome:
-    """What one write came to. Refused: `reply` is the error and `events` is empty.
-
-    Where the reply tells the position of the write's first event, it is a function of that position. `logged` are
-    events that the handler has appended already, the reply being kept with them; else the committer does both.
-    """
-
-    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply]
-    events: tuple[Event | CustomEvent, ...] = ()
-    logged: tuple[store.LoggedEvent, ...] = ()
-
-    @classmethod
-    def of_logged(cls, event: store.LoggedEvent) -> Outcome:
-        """Accepted: the reply is the event, which is in the log already."""
-        return cls(Encoded(event.type, event.payload), logged=(event,))
-
-
-@frozen(eq=False)
-class Handler:
-    """How one kind of write is applied.
-
-    `apply` gets the writes of a group within a transaction and returns an outcome for each, in order. `key` names
-    what a write touches: two with the same key are never in one group; None touches nothing that another could.
-    `one_statement`: it is just one, with its events; a batch of nothing else is committed by it alone.
-    """
-
-    name: str
-    apply: Callable[[Transaction, Sequence[Any]], Awaitable[Sequence[Outcome]]]
-    key: Callable[[Any], Hashable | None]
-    one_statement: bool = False
-
-
-@frozen(eq=False)
-class Write(Generic[C]):
-    """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise.
-
-    With a `key` it has its effect once, however often it is sent.
-    """
-
-    handler: Handler
-    command: C
-    lane: Hashable
-    sender_id: str
-    size_bytes: int
-    answer: Callable[[Answer], None]
-    key: CommandKey | None = None
-
-
 @define
 class CommitterStats:
     """Counts since the start."""
@@ -133,6 +59,7 @@ class CommitterStats:
     writes: int = 0
     events: int = 0
     failures: int = 0
+    replayed: int = 0
     commit_s: float = 0.0
 
 
@@ -229,12 +156,12 @@ class Committer:
     async def _transact(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
         """Apply, log and commit; returns the answers in the order of the batch, and the events in theirs."""
         started = trio.current_time()
-        work = _Work()
+        work = Work()
         try:
             async with self._pool.connection() as conn:
                 tx = Transaction(conn, self._clock())
                 given = await self._given(tx, batch)
-                await self._apply_all(tx, work, _not_given(batch, given))
+                given |= await self._apply_all(tx, work, not_given(batch, given))
         except psycopg.Error as exc:
             if replies.is_given_already(exc):
                 self._look_until = trio.current_time() + LOOK_S
@@ -244,131 +171,38 @@ class Committer:
         self.stats.writes += len(batch)
         self.stats.events += len(work.logged)
         self.stats.commit_s += trio.current_time() - started
-        return _answers(batch, given, work), work.logged
+        answers = answers_of(batch, given, work)
+        self.stats.replayed += sum(isinstance(answer, Encoded) and answer.replayed for answer in answers)
+        return answers, work.logged
 
-    async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Mapping[tuple[str, str], Kept]:
+    async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Given:
         """The replies that commands of the batch had before, while it is likely that there are any."""
         keys = [write.key for write in batch if write.key is not None]
         if not keys or trio.current_time() > self._look_until:
             return {}
-        given = await replies.find(tx.conn, keys)
+        return self._found(await replies.find(tx.conn, keys))
+
+    def _found(self, given: Given) -> Given:
+        """Where there was one, there are likely to be more."""
         if given:
             self._look_until = trio.current_time() + LOOK_S
         return given
 
-    async def _apply_all(self, tx: Transaction, work: _Work, batch: Sequence[Write[Any]]) -> None:
+    async def _apply_all(self, tx: Transaction, work: Work, batch: Sequence[Write[Any]]) -> Given:
+        """Apply, log and commit; returns the replies that refused commands turn out to have had before."""
         groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
         if not groups:
-            return
+            return {}
         if len(groups) == 1 and groups[0].kind.one_statement:
-            await _apply(tx, groups[0], work)
+            await apply(tx, groups[0], work)
             # What was refused has changed nothing, and its reply need not be kept in any transaction.
-            if work.unkept:
-                await replies.keep_refusals(tx, work.unkept)
-            return
+            return self._found(await replies.keep_refusals(tx, work.unkept)) if work.unkept else {}
         await tx.conn.execute("begin")
         if len(groups) > 1:
             await store.lock_topics(tx.conn, OWN_DURABLE_TOPICS)
         for group in groups:
-            await _apply(tx, group, work)
+            await apply(tx, group, work)
         if work.unkept:
             await replies.keep(tx, work.unkept)
         await tx.conn.execute("commit")
-
-
-@define
-class _Work:
-    """What applying a batch comes to. `unkept` are the replies that no handler's statement has kept."""
-
-    answers: dict[Write[Any], Answer] = field(factory=dict)
-    logged: list[store.LoggedEvent] = field(factory=list)
-    unkept: list[Kept] = field(factory=list)
-
-
-def _not_given(batch: Sequence[Write[Any]], given: Mapping[tuple[str, str], Kept]) -> list[Write[Any]]:
-    """The writes that have no reply yet, and of those with the same id the first."""
-    seen = set(given)
-    fresh = []
-    for write in batch:
-        if write.key is not None:
-            if write.key.name in seen:
-                continue
-            seen.add(write.key.name)
-        fresh.append(write)
-    return fresh
-
-
-def _answers(batch: Sequence[Write[Any]], given: Mapping[tuple[str, str], Kept], work: _Work) -> list[Answer]:
-    """An answer for each write: its own, or the one that a write with the same id has had."""
-    first = {write.key.name: (write.key, answer) for write, answer in work.answers.items() if write.key is not None}
-    answers: list[Answer] = []
-    for write in batch:
-        answer = work.answers.get(write)
-        if answer is None:
-            assert write.key is not None
-            name = write.key.name
-            kept = given.get(name)
-            key, answer = (kept.key, Encoded(kept.type, kept.payload)) if kept is not None else first[name]
-            if key.command_hash != write.key.command_hash:
-                answer = ClientError(ErrorCode.CONFLICT, "another command had this id: every command needs its own")
-            elif isinstance(answer, Encoded):
-                answer = evolve(answer, replayed=True)
-        answers.append(answer)
-    return answers
-
-
-async def _apply(tx: Transaction, group: Group[Handler, Write[Any]], work: _Work) -> None:
-    """Apply a group and log its events."""
-    outcomes = await group.kind.apply(tx, group.writes)
-    drafts: list[store.Draft] = []
-    answered: list[tuple[Write[Any], Any, int]] = []  # with the index of the write's first event
-    for write, outcome in zip(group.writes, outcomes, strict=True):
-        reply: Any = outcome.reply
-        answered_at = len(drafts)
-        for event in outcome.events:
-            if isinstance(event, CustomEvent):
-                draft = store.Draft(event.topic, event.type, event.payload, write.sender_id)
-            else:
-                draft = draft_of(event, write)
-                if event is reply:  # encoded once for both
-                    reply = Encoded(draft.type, draft.payload)
-            drafts.append(draft)
-            if len(drafts) % store.TURN == 0:
-                await trio.lowlevel.checkpoint()
-        if outcome.logged:
-            work.logged.extend(outcome.logged)
-            work.answers[write] = _encode(reply, None, None)
-        else:
-            answered.append((write, reply, answered_at if outcome.events else -1))
-    appended = await store.append(tx, drafts)
-    work.logged.extend(appended)
-    for write, reply, index in answered:
-        first = appended[index] if index >= 0 else None
-        work.answers[write] = answer = _encode(reply, first, write.key)
-        if write.key is not None and isinstance(answer, Encoded):
-            topic, seq = (None, None) if first is None else (first.topic, first.seq)
-            work.unkept.append(Kept(write.key, answer.type, answer.payload, topic, seq))
-
-
-def draft_of(event: Event, write: Write[Any]) -> store.Draft:
-    """An event of the server's own that a write causes, encoded."""
-    return store.Draft(event.TOPIC, event.TYPE, codec.dump(event), write.sender_id, write.key)
-
-
-def _encode(
-    reply: Reply | Encoded | CommandFailed | Callable[[Position], Reply],
-    event: store.LoggedEvent | None,
-    key: CommandKey | None,
-) -> Answer:
-    if isinstance(reply, Encoded):
-        return reply
-    if isinstance(reply, CommandFailed):
-        if key is None or reply.code.retryable:
-            return reply
-        reply = ErrorReply.of(reply, key.command_id)  # to be kept, and given again as it is
-    if not isinstance(reply, Reply):
-        assert event is not None
-        assert event.epoch is not None
-        assert event.seq is not None
-        reply = reply(Position(topic=event.topic, epoch=event.epoch, seq=event.seq))
-    return Encoded(reply.TYPE, codec.dump(reply))
+        return {}

@@ -14,7 +14,9 @@ from typing import Any, Final, Protocol
 import trio
 from attrs import define, field
 
-from ngos.log.store import LoggedEvent
+from ngos.config import MIB
+from ngos.log.store import Extent, LoggedEvent
+from ngos.log.tail import Tail
 from ngos.protocol import codec
 from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
@@ -23,6 +25,10 @@ CHANNEL_BATCHES: Final = 64
 """Batches that wait for a topic's task. A batch is at most `committer.BATCH_BYTES` and what its commands cascade to."""
 ROUND_BYTES: Final = 128 * 1024
 """What one round hands to each mailbox, far under what makes a client slow: writers get a turn between rounds."""
+TAIL_BYTES: Final = MIB
+"""The latest events of a durable topic that stay in memory, at most."""
+TAILS_BYTES: Final = 16 * MIB
+"""What the topics share for that."""
 TURN: Final = 256
 """Subscribers that are served before other tasks get a turn, with what is short."""
 TURN_BYTES: Final = 4 * 1024 * 1024
@@ -30,9 +36,14 @@ TURN_BYTES: Final = 4 * 1024 * 1024
 
 
 class Subscriber(Protocol):
-    """Who gets events: a connection. `offer_events` never blocks and never raises; hashable by identity."""
+    """Who gets events: a connection. Its methods never block and never raise; hashable by identity.
+
+    `overtaken`: what comes next for it is in the log no more; it gets nothing more, and must be told.
+    """
 
     def offer_events(self, parcel: Parcel) -> None: ...
+
+    def overtaken(self) -> None: ...
 
 
 Deliver = Callable[[Iterable[Any], Parcel], None]
@@ -45,10 +56,10 @@ def offer_to_each(subscribers: Iterable[Subscriber], parcel: Parcel) -> None:
         subscriber.offer_events(parcel)
 
 
-class PositionReader(Protocol):
-    """Reads a durable topic's position from the log; raises StorageUnavailable."""
+class ExtentReader(Protocol):
+    """Reads what the log holds of a durable topic; raises StorageUnavailable."""
 
-    async def __call__(self, topic: str) -> Position: ...
+    async def __call__(self, topic: str) -> Extent: ...
 
 
 @define(eq=False)
@@ -56,8 +67,9 @@ class Topic:
     """A topic that somebody on this node is subscribed to, or is about to be.
 
     Of a durable topic, `head` is the last position that this node knows to be committed: a subscription starts behind
-    it. `relayed` is the last that was put into the channel. `joining` are the subscribers whose start the topic's
-    task has not come to yet, with that start.
+    it. `relayed` is the last that was put into the channel, `fanned` the last that the topic's task has come to, and
+    `pruned` the last that the log may hold no more, as far as is known. `joining` are the subscribers whose start the
+    topic's task has not come to yet, with that start; `replaying` those that are still being given what was before.
     """
 
     name: str
@@ -67,8 +79,12 @@ class Topic:
     epoch: str | None = None
     head: int | None = None
     relayed: int | None = None
+    fanned: int = 0
+    pruned: int | None = None
+    tail: Tail = field(factory=Tail)
     live: dict[Subscriber, None] = field(factory=dict)
     joining: dict[Subscriber, int] = field(factory=dict)
+    replaying: dict[Subscriber, None] = field(factory=dict)
     drained: trio.Event = field(factory=trio.Event)
 
     @property
@@ -76,14 +92,23 @@ class Topic:
         return self.scope.cancel_called
 
     def count(self) -> int:
-        return len(self.live) + len(self.joining)
+        return len(self.live) + len(self.joining) + len(self.replaying)
+
+    def start_behind(self, seq: int) -> None:
+        """What comes through the channel begins behind this one."""
+        self.relayed = self.fanned = seq
+
+    def forget(self, subscriber: Subscriber) -> None:
+        self.live.pop(subscriber, None)
+        self.joining.pop(subscriber, None)
+        self.replaying.pop(subscriber, None)
 
 
 @define(eq=False)
 class Hub:
     """See the module. What is not `async` is atomic: no other task runs in between."""
 
-    _read_position: PositionReader
+    _read_extent: ExtentReader
     _deliver: Deliver = offer_to_each
     deliveries: int = field(init=False, default=0)
     events: int = field(init=False, default=0)
@@ -108,34 +133,51 @@ class Hub:
             if topic.head is None or topic.epoch is None:
                 # The topic is open already, so what commits from here on reaches it, whatever the log says now.
                 try:
-                    position = await self._read_position(name)
+                    extent = await self._read_extent(name)
                 except BaseException:
                     self._close_if_unused(topic)
                     raise
                 if topic.closed:  # by somebody who left meanwhile
                     continue
-                topic.epoch = position.epoch
-                topic.head = max(topic.head or 0, position.seq)
+                topic.epoch, topic.pruned = extent.epoch, extent.pruned
+                topic.head = max(topic.head or 0, extent.seq)
                 if topic.relayed is None:
-                    topic.relayed = position.seq
+                    topic.start_behind(extent.seq)
             return Position(topic=name, epoch=topic.epoch, seq=topic.head)
 
     def add(self, name: str, subscriber: Subscriber, after: int | None) -> None:
         """Subscribe; of a durable topic it gets the events after `after`, which `position` told."""
         topic = self._open(name)
-        topic.live.pop(subscriber, None)
-        topic.joining.pop(subscriber, None)
+        topic.forget(subscriber)
         if after is None:
             topic.live[subscriber] = None
         else:
             topic.joining[subscriber] = after
 
+    def hold(self, name: str, subscriber: Subscriber) -> None:
+        """Subscribe to a durable topic, but to no events yet: keep it open until `join`."""
+        topic = self._open(name)
+        topic.forget(subscriber)
+        topic.replaying[subscriber] = None
+
+    def join(self, name: str, subscriber: Subscriber, after: int) -> bool:
+        """Let one that is held have the events behind `after` as they come. False: there are some that it must read."""
+        topic = self._topics[name]
+        if after < topic.fanned:
+            return False
+        self.add(name, subscriber, after)
+        return True
+
+    def overtaken(self, topic: Topic) -> None:
+        """Tell all subscribers that what comes next for them is in the log no more."""
+        for subscriber in (*topic.live, *topic.joining, *topic.replaying):
+            subscriber.overtaken()
+
     def remove(self, name: str, subscriber: Subscriber) -> None:
         """Unsubscribe. The last one out ends the topic's task."""
         topic = self._topics.get(name)
         if topic is not None:
-            topic.live.pop(subscriber, None)
-            topic.joining.pop(subscriber, None)
+            topic.forget(subscriber)
             self._close_if_unused(topic)
 
     async def publish(self, event: LoggedEvent) -> None:
@@ -207,6 +249,9 @@ class Hub:
         self.events += len(events)
         parcel = Parcel.of(messages)
         first, last = events[0].seq or 0, events[-1].seq or 0
+        if last:
+            topic.fanned = last
+            topic.tail.extend(last, messages, min(TAIL_BYTES, TAILS_BYTES // (len(self._topics) or 1)))
         for subscriber, after in list(topic.joining.items()):
             if first > after:
                 del topic.joining[subscriber]

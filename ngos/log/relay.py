@@ -51,7 +51,7 @@ class Relay:
             if topic is not None and event.seq is not None:
                 topic.epoch, topic.head = event.epoch, max(topic.head or 0, event.seq)
                 if topic.relayed is None:  # its first read is under way, and may know of more than was relayed
-                    topic.relayed = event.seq - 1
+                    topic.start_behind(event.seq - 1)
 
     async def announce(self, events: Sequence[LoggedEvent]) -> None:
         """Queue committed events for the hub. Without a checkpoint while there is room."""
@@ -116,8 +116,12 @@ class Relay:
             except StorageUnavailable:
                 await trio.sleep(RETRY_S)
                 continue
-            if not page:
-                raise RuntimeError(f"the log has no events of {topic.name} from {topic.relayed + 1} to {upto}")
+            if not page or page[0].seq != topic.relayed + 1:
+                # Pruned, before we came to it. Nobody is given what follows as if nothing was before.
+                _log.warning("relay.overtaken", topic=topic.name, after=topic.relayed, upto=upto)
+                self._hub.overtaken(topic)
+                topic.relayed = upto
+                return
             await self._hub.put(topic, page)
             topic.relayed = page[-1].seq
 
@@ -128,11 +132,12 @@ class Relay:
             return True
         try:
             async with self._pool.connection() as conn:
-                positions = await store.read_positions(conn, [topic.name for topic in topics])
+                extents = await store.read_extents(conn, [topic.name for topic in topics])
         except StorageUnavailable:
             return False
         for topic, told in topics.items():
-            seq = positions[topic.name].seq
+            seq = extents[topic.name].seq
+            topic.pruned = extents[topic.name].pruned
             if told < seq:  # up to `told` it is relayed, or on its way
                 topic.head = max(topic.head or 0, seq)
                 await self._fill(topic, upto=seq)

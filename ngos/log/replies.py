@@ -6,7 +6,7 @@ command before, here or on another node, has won, and our transaction leaves no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -43,6 +43,9 @@ class Kept:
     seq: int | None = None
 
 
+Given = dict[tuple[str, str], Kept]
+"""Replies that were given, by `CommandKey.name`."""
+
 # `lateral` with a limit, so that each is looked up by the index: a join that was planned while the table was empty
 # would read all of it, and the plan be kept while it grows (measured: 6,000 creates a second became 500).
 _FIND: Final = """
@@ -59,7 +62,7 @@ select subject, command_id, command_hash, type, payload, topic_id, new.seq, %(at
 from json_to_recordset(%(rows)s::json) as new(subject text, command_id text, command_hash uuid, type text,
     payload text, topic text, seq int8) left join topics using (topic)
 """
-_KEEP_REFUSALS: Final = f"{_KEEP} on conflict do nothing"
+_KEEP_REFUSALS: Final = f"{_KEEP} on conflict do nothing returning subject, command_id"
 
 _FORGET: Final = """
 delete from replies where ctid = any(array(
@@ -68,7 +71,7 @@ delete from replies where ctid = any(array(
 """
 
 
-async def find(conn: Connection, keys: Iterable[CommandKey]) -> Mapping[tuple[str, str], Kept]:
+async def find(conn: Connection, keys: Iterable[CommandKey]) -> Given:
     """The replies that some commands had already, by `CommandKey.name`; `Kept.key` is the command's that had it."""
     asked = [{"subject": key.subject, "command_id": key.command_id} for key in keys]
     rows = await (await conn.execute(_FIND, [json_parameter(asked)])).fetchall()
@@ -83,9 +86,16 @@ async def keep(tx: Transaction, replies: Sequence[Kept]) -> None:
     await tx.conn.execute(_KEEP, _parameters(tx, replies))
 
 
-async def keep_refusals(tx: Transaction, replies: Sequence[Kept]) -> None:
-    """The same for commands that changed nothing, outside of a transaction: who else refused one, did so first."""
-    await tx.conn.execute(_KEEP_REFUSALS, _parameters(tx, replies))
+async def keep_refusals(tx: Transaction, replies: Sequence[Kept]) -> Given:
+    """The same for commands that changed nothing, outside of a transaction; returns as `find` what is not kept.
+
+    That is what was given before. It need not have been a refusal: a token that is there already may be this very
+    command's, sent again.
+    """
+    rows = await (await tx.conn.execute(_KEEP_REFUSALS, _parameters(tx, replies))).fetchall()
+    kept = set(rows)
+    given = [reply.key for reply in replies if reply.key.name not in kept]
+    return await find(tx.conn, given) if given else {}
 
 
 async def forget(conn: Connection, before: datetime, limit: int) -> int:

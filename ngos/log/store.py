@@ -15,7 +15,6 @@ from attrs import frozen
 
 from ngos.log.replies import CommandKey
 from ngos.log.sql import Connection, Transaction, json_parameter
-from ngos.protocol.values import Position
 
 TURN: Final = 1000
 """Events that are got ready before other tasks get a turn: a cascade may be long."""
@@ -228,11 +227,20 @@ async def read(conn: Connection, topic: str, after: int, upto: int, limit: int) 
     ]
 
 
-async def read_positions(conn: Connection, topics: Sequence[str]) -> dict[str, Position]:
-    """The positions of durable topics that have a row, by name."""
-    query = "select topic, epoch, seq from topics where topic = any(%s::text[])"
+@frozen
+class Extent:
+    """What the log holds of a durable topic: events `pruned` + 1 to `seq`."""
+
+    epoch: str
+    seq: int
+    pruned: int
+
+
+async def read_extents(conn: Connection, topics: Sequence[str]) -> dict[str, Extent]:
+    """What the log holds of durable topics that have a row, by name."""
+    query = "select topic, epoch, seq, pruned from topics where topic = any(%s::text[])"
     rows = await (await conn.execute(query, [list(topics)])).fetchall()
-    return {topic: Position(topic=topic, epoch=epoch, seq=seq) for topic, epoch, seq in rows}
+    return {topic: Extent(epoch, seq, pruned) for topic, epoch, seq, pruned in rows}
 
 
 async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
@@ -242,13 +250,13 @@ async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
     )
 
 
-async def read_position(conn: Connection, topic: str) -> Position:
-    """The position of a durable topic's last committed event; the topic gets a row if it had none."""
-    positions = await read_positions(conn, [topic])
-    if not positions:
+async def read_extent(conn: Connection, topic: str) -> Extent:
+    """What the log holds of a durable topic; the topic gets a row if it had none."""
+    extents = await read_extents(conn, [topic])
+    if not extents:
         await ensure_topics(conn, [topic])
-        positions = await read_positions(conn, [topic])
-    return positions[topic]
+        extents = await read_extents(conn, [topic])
+    return extents[topic]
 
 
 def to_ms(at: datetime) -> int:

@@ -10,8 +10,8 @@ import attrs
 import orjson
 from attrs import define
 
-from ngos.log.committer import Outcome, Write
 from ngos.log.sql import Transaction, json_parameter, json_text
+from ngos.log.write import Outcome, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import ExperienceList, ExperienceRecord
 from ngos.protocol.messages import ExperienceListed, ExperienceRecorded, Reply

@@ -11,9 +11,10 @@ import orjson
 from attrs import define
 
 from ngos.log import store
-from ngos.log.committer import Outcome, Write, draft_of
+from ngos.log.batch import draft_of
 from ngos.log.sql import Transaction, json_text
 from ngos.log.store import LoggedEvent
+from ngos.log.write import Outcome, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import GraphConnect, GraphDegree, GraphDisconnect, GraphNeighbors
 from ngos.protocol.faults import ClientError, ErrorCode

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from ngos.log.committer import Outcome, Write
 from ngos.log.sql import Transaction
+from ngos.log.write import Outcome, Write
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 
@@ -39,7 +39,7 @@ class Call:
 class WriteMark:
     """`key`: what a command touches (see `ngos.log.plan`). `when`: whether it is a write at all.
 
-    `one_statement`: see `ngos.log.committer.Handler`.
+    `one_statement`: see `ngos.log.write.Handler`.
     """
 
     command: type[Command]

@@ -11,9 +11,9 @@ import orjson
 from attrs import define, field
 
 from ngos.log import store
-from ngos.log.committer import CustomEvent, Outcome, Write
 from ngos.log.hub import Hub
 from ngos.log.sql import Transaction
+from ngos.log.write import CustomEvent, Outcome, Write
 from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS, OWN_TOPICS
 from ngos.protocol.commands import Publish

@@ -10,8 +10,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 
 from ngos.gateway.connections import Connections
+from ngos.gateway.session import Session
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
+from ngos.log.retention import Retention
 from ngos.postgres.pool import Pool
 
 
@@ -22,6 +24,8 @@ class Collector:
     _connections: Connections
     _committer: Committer
     _hub: Hub
+    _session: Session
+    _retention: Retention
     _pool: Pool
 
     def collect(self) -> Iterator[Metric]:
@@ -42,6 +46,13 @@ class Collector:
         yield CounterMetricFamily("ngos_commit_failures", "Transactions that the database failed.", stats.failures)
         yield CounterMetricFamily("ngos_writes_committed", "Commands committed or refused.", stats.writes)
         yield CounterMetricFamily("ngos_events_logged", "Events appended to the log.", stats.events)
+        yield CounterMetricFamily("ngos_commands_replayed", "Commands sent again, with a reply.", stats.replayed)
+        resumes = CounterMetricFamily("ngos_resumes", "Subscriptions with `since`.", labels=["outcome"])
+        resumes.add_metric(["recovered"], self._session.recovered)
+        resumes.add_metric(["not_recovered"], self._session.not_recovered)
+        yield resumes
+        yield CounterMetricFamily("ngos_events_pruned", "Events deleted.", self._retention.events_pruned)
+        yield CounterMetricFamily("ngos_replies_forgotten", "Replies deleted.", self._retention.replies_forgotten)
         pool = self._pool.stats()
         yield GaugeMetricFamily("ngos_pool_connections", "Connections to Postgres.", pool.size)
         yield GaugeMetricFamily("ngos_pool_waiting", "Tasks that wait for one.", pool.waiting)

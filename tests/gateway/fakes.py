@@ -16,7 +16,7 @@ from ngos.gateway.connection import Connection
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
-from ngos.log.committer import Answer, Encoded, Handler, Write
+from ngos.log.write import Answer, Encoded, Handler, Write
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.close import CloseCode
 from ngos.protocol.commands import Command
@@ -53,6 +53,9 @@ class FakeTransport:
 
     def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
         raise AssertionError("there is no outlet")
+
+    def limit_unsent(self) -> None:
+        pass
 
     def hold(self, held: bool) -> None:
         self.held = held

@@ -15,9 +15,10 @@ from attrs import define, field, frozen
 from ngos.errors import StorageUnavailable
 from ngos.log import committer as module
 from ngos.log import store
-from ngos.log.committer import Answer, Committer, CustomEvent, Encoded, Handler, Outcome, Write
+from ngos.log.committer import Committer
 from ngos.log.relay import Relay
 from ngos.log.sql import Transaction
+from ngos.log.write import Answer, CustomEvent, Encoded, Handler, Outcome, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Published

@@ -12,9 +12,8 @@ from attrs import define, field
 
 from ngos.errors import StorageUnavailable
 from ngos.log.hub import CHANNEL_BATCHES, ROUND_BYTES, TURN, TURN_BYTES, Hub
-from ngos.log.store import LoggedEvent
+from ngos.log.store import Extent, LoggedEvent
 from ngos.protocol.parcel import Parcel
-from ngos.protocol.values import Position
 
 EPOCH = "0123abcd"
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who")
@@ -34,6 +33,9 @@ class Ear:
         self.turns.append(self.turn[0])
         self.contexts.add(WHO.get(None))
 
+    def overtaken(self) -> None:
+        raise NotImplementedError
+
     @property
     def messages(self) -> list[bytes]:
         return [message for parcel in self.parcels for message in parcel.messages]
@@ -48,14 +50,14 @@ class Reader:
     reads: int = 0
     gate: trio.Event | None = None
 
-    async def __call__(self, topic: str) -> Position:
+    async def __call__(self, _topic: str) -> Extent:
         self.reads += 1
         if self.gate is not None:
             await self.gate.wait()
         await trio.lowlevel.checkpoint()
         if self.failing:
             raise StorageUnavailable("no")
-        return Position(topic=topic, epoch=EPOCH, seq=self.seq)
+        return Extent(EPOCH, self.seq, pruned=0)
 
 
 @pytest.fixture

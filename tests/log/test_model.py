@@ -11,7 +11,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ngos.log.committer import Handler, Write
+from ngos.log.write import Handler, Write
 from tests.services.nodes import EMPTY, Node, Peer, Said, open_node
 
 LANES = 3

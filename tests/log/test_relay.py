@@ -6,6 +6,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 
@@ -13,8 +14,8 @@ from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.sql import Transaction
-from ngos.log.store import Draft, LoggedEvent
-from ngos.protocol.values import Position
+from ngos.log.store import Draft, Extent, LoggedEvent
+from tests.logs import prune
 from tests.services.nodes import Node, Peer, open_node
 
 EPOCH = "0123abcd"
@@ -59,6 +60,45 @@ async def test_hole_longer_than_a_page(node: Node, peer: Peer, monkeypatch: pyte
     await peer("token.create")
     await peer.heard_events(51)
     assert list(range(1, 52)) == seqs(peer)
+
+
+async def test_database_lost_amid_a_hole(
+    node: Node, peer: Peer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries to lose or repeat a part of a hole by ending the connection that it is being read on, page after page."""
+    monkeypatch.setattr("ngos.log.relay.PAGE_EVENTS", 7)
+    reads = 0
+    read = store.read
+
+    async def cut_off(conn: Any, *args: Any) -> list[LoggedEvent]:
+        nonlocal reads
+        reads += 1
+        if reads % 2:
+            with psycopg.connect(database_url, autocommit=True) as admin:
+                admin.execute("select pg_terminate_backend(%s)", [conn.info.backend_pid])
+        return await read(conn, *args)
+
+    monkeypatch.setattr(store, "read", cut_off)
+    await peer.follow("tokens")
+    await append(node, "tokens", *range(50))
+    await peer("token.create")
+    await peer.heard_events(51)
+    assert list(range(1, 52)) == seqs(peer)
+    assert reads > 10
+
+
+async def test_hole_that_is_pruned(node: Node, peer: Peer, database_url: str) -> None:
+    """Tries to be given what follows a hole, as if nothing had been there, where the log does not hold it any more."""
+    await peer.follow("tokens")
+    await append(node, "tokens", *range(50))
+    prune(database_url, "tokens", 49)
+    await peer("token.create")
+    await peer.lost.wait()
+    late = node.peer("late")
+    assert 51 == await late.follow("tokens")
+    await peer("token.create")
+    await late.heard_events(1)
+    assert [52] == seqs(late)
 
 
 async def test_replayed_bytes_are_the_live_bytes(database_url: str) -> None:
@@ -174,11 +214,11 @@ async def test_second_subscriber_during_the_first_read() -> None:
     """Who subscribes at a position that an announced event told, while the first read is on, loses nothing after it."""
     gate = trio.Event()
 
-    async def read_position(topic: str) -> Position:
+    async def read_extent(topic: str) -> Extent:
         await gate.wait()
-        return Position(topic=topic, epoch=EPOCH, seq=2)  # the snapshot of a read that was slow to start
+        return Extent(EPOCH, seq=2, pruned=0)  # the snapshot of a read that was slow to start
 
-    hub = Hub(read_position)
+    hub = Hub(read_extent)
     unused: Any = None
     relay = Relay(hub, unused)
     node: Any = None
@@ -210,10 +250,10 @@ async def test_second_subscriber_during_the_first_read() -> None:
 async def test_queue_is_bounded() -> None:
     """What waits for a relay that stands still is bounded: the committer waits."""
 
-    async def read_position(topic: str) -> Position:
-        return Position(topic=topic, epoch=EPOCH, seq=0)
+    async def read_extent(topic: str) -> Extent:
+        return Extent(EPOCH, seq=0, pruned=0)
 
-    hub = Hub(read_position)
+    hub = Hub(read_extent)
     unused: Any = None
     relay = Relay(hub, unused)
     announced = 0

@@ -14,8 +14,7 @@ from ngos.errors import StorageUnavailable
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
-from ngos.log.store import LoggedEvent
-from ngos.protocol.values import Position
+from ngos.log.store import Extent, LoggedEvent
 from tests.log.test_relay import EPOCH, event, seqs
 from tests.services.nodes import Peer
 
@@ -26,7 +25,7 @@ class StagedLog:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.down = False
         self.seqs: dict[str, int] = {}
-        monkeypatch.setattr(store, "read_positions", self._read_positions)
+        monkeypatch.setattr(store, "read_extents", self._read_extents)
         monkeypatch.setattr(store, "read", self._read)
 
     @asynccontextmanager
@@ -35,11 +34,11 @@ class StagedLog:
             raise StorageUnavailable("down")
         yield
 
-    async def position(self, topic: str) -> Position:
-        return Position(topic=topic, epoch=EPOCH, seq=0)
+    async def extent(self, _topic: str) -> Extent:
+        return Extent(EPOCH, seq=0, pruned=0)
 
-    async def _read_positions(self, _conn: object, topics: Sequence[str]) -> dict[str, Position]:
-        return {topic: Position(topic=topic, epoch=EPOCH, seq=self.seqs.get(topic, 0)) for topic in topics}
+    async def _read_extents(self, _conn: object, topics: Sequence[str]) -> dict[str, Extent]:
+        return {topic: Extent(EPOCH, self.seqs.get(topic, 0), pruned=0) for topic in topics}
 
     async def _read(self, _conn: object, topic: str, after: int, upto: int, _limit: int) -> list[LoggedEvent]:
         return [event(seq, topic) for seq in range(after + 1, upto + 1)]
@@ -50,7 +49,7 @@ async def test_doubt_outlives_an_outage(
 ) -> None:
     """A doubt that could not be settled is settled when the log is back, however busy other topics are."""
     log: Any = StagedLog(monkeypatch)
-    hub = Hub(log.position)
+    hub = Hub(log.extent)
     relay = Relay(hub, log)
     node: Any = None
     quiet, busy = Peer(node, "quiet"), Peer(node, "busy")
@@ -77,7 +76,7 @@ async def test_head_never_goes_back(
 ) -> None:
     """Who subscribes after the log told of more than our committer has yet, starts behind what the log told."""
     log: Any = StagedLog(monkeypatch)
-    hub = Hub(log.position)
+    hub = Hub(log.extent)
     relay = Relay(hub, log)
     node: Any = None
     first, late = Peer(node, "first"), Peer(node, "late")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import trio
 
 from ngos.log import committer as module
 from ngos.log.committer import Committer
+from ngos.log.write import Handler
 from tests.log.test_committer import LossyPool
 from tests.services.nodes import Node, Peer, Said, open_node
 
@@ -62,6 +64,20 @@ async def test_each_write_again(node: Node, peer: Peer) -> None:
         await peer.once(f"c{n}", command, **payload) for n, (command, payload) in enumerate(commands)
     ]
     assert before == await effects(node)
+
+
+async def test_each_write_again_after_a_while(node: Node, peer: Peer) -> None:
+    """Tries to be refused because of its own effect, by sending a command once more when nobody looks any more."""
+    for n, (command, payload) in enumerate(await every_write(peer)):
+        reply = await peer.once(f"c{n}", command, **payload)
+        assert not reply.replayed
+        before = await effects(node)
+        node.committer._look_until = -math.inf
+        assert again(reply) == await peer.once(f"c{n}", command, **payload)
+        node.committer._look_until = -math.inf
+        refused = await peer.once(f"c{n}", "token.create", token_id=NOBODY)
+        assert ("error", "conflict") == (refused.type, refused.payload["code"])
+        assert before == await effects(node)
 
 
 async def test_all_at_once_and_again(node: Node) -> None:
@@ -153,7 +169,7 @@ async def test_poison_beside_it(node: Node, peer: Peer, monkeypatch: pytest.Monk
     async def fail(*_: Any) -> Any:
         raise RuntimeError("poison")
 
-    monkeypatch.setattr(entry, "write", module.Handler("experience.record", fail, lambda _command: None))
+    monkeypatch.setattr(entry, "write", Handler("experience.record", fail, lambda _command: None))
     await peer.post("token.create", "c1")
     await peer.post("experience.record", "c2", event_type="step")
     await peer.post("token.create", "c0")

@@ -14,15 +14,16 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
-from ngos.log.committer import Answer, Committer, Encoded, Write
+from ngos.log.committer import Committer
+from ngos.log.history import History
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.replies import CommandKey
+from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
 from ngos.protocol.parcel import Parcel
-from ngos.protocol.values import Position
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.handlers import Call
@@ -63,6 +64,7 @@ class Peer:
     heard: list[Said | dict[str, Any]] = field(factory=list)
     replies: list[Said] = field(factory=list)
     events: list[dict[str, Any]] = field(factory=list)
+    lost: trio.Event = field(factory=trio.Event)
     _grown: trio.Event = field(factory=trio.Event)
 
     async def __call__(self, command: str, /, **payload: Any) -> Said:
@@ -111,6 +113,9 @@ class Peer:
             self.events.append(event)
             self.heard.append(event)
         self._grown.set()
+
+    def overtaken(self) -> None:
+        self.lost.set()
 
     async def follow(self, topic: str) -> int:
         """Subscribe to a durable topic; returns the position it starts behind."""
@@ -175,15 +180,16 @@ async def open_node(
     """Start a node; leaving stops it. What its tasks raise comes out of the block."""
     async with open_pool(database_url, max_size=4, connect_s=5.0, query_s=query_s) as pool:
 
-        async def read_position(topic: str) -> Position:
+        async def read_extent(topic: str) -> store.Extent:
             async with pool.connection() as conn:
-                return await store.read_position(conn, topic)
+                return await store.read_extent(conn, topic)
 
-        hub = Hub(read_position)
+        hub = Hub(read_extent)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
         topics = Topics(hub, durable_topics)
-        session = Session(hub, topics, settings_for(database_url))
+        history = History(pool, hub.encode)
+        session = Session(hub, history, read_extent, topics, settings_for(database_url))
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)

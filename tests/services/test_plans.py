@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ngos.log import replies, store
+from ngos.log import replies, retention, store
 from ngos.protocol.commands import ExperienceList, GraphNeighbors, TokenList
 from ngos.services import experience, graph, paths, tokens
 from ngos.services.pages import encode_cursor
@@ -135,6 +135,10 @@ QUERIES: dict[str, tuple[str, Any]] = {
         },
     ),
     "forget replies": (replies._FORGET, [AT, 1000]),
+    "retained": (retention._TOPICS, [0, 500]),
+    "created at": (retention._CREATED_AT, [1, 5000]),
+    "mark": (retention._MARK, [5000, 1, 5000]),
+    "sweep": (retention._SWEEP, [1, 5000, 1000]),
     "read": (store._READ, ["tokens", 5000, 6000, 100]),
     "append": (
         store._APPEND,

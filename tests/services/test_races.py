@@ -13,8 +13,8 @@ import orjson
 import pytest
 import trio
 
-from ngos.log.committer import Write
 from ngos.log.sql import Transaction
+from ngos.log.write import Write
 from ngos.protocol import codec, commands
 from ngos.services.graph import Graph
 from ngos.services.tokens import Tokens

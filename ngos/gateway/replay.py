@@ -1,0 +1,70 @@
+"""The way of one subscription from the past to the present, at the pace of its client (protocol.md section 5)."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import structlog
+import trio
+from attrs import define, field
+
+from ngos.errors import StorageUnavailable
+from ngos.gateway.mailbox import Mailbox
+from ngos.log.history import History, Pruned
+from ngos.log.hub import Hub, Subscriber
+from ngos.protocol.close import CloseCode
+
+RETRY_S: Final = 0.25
+
+_log = structlog.get_logger("ngos.replay")
+
+
+class Client(Subscriber, Protocol):
+    """Whose replay it is: a connection."""
+
+    verdict: CloseCode | None
+
+    @property
+    def mailbox(self) -> Mailbox: ...
+
+
+@define(eq=False)
+class Replay:
+    """The events behind `after`, for one subscriber that the hub holds as replaying; then it joins the others.
+
+    The next events are read when those before are with the kernel: a client that reads slowly is not slow in the sense
+    of section 9 as long as it reads, and costs one chunk of memory. One that stops is cut like any other.
+    """
+
+    _hub: Hub
+    _history: History
+    _client: Client
+    _topic: str
+    _after: int
+    scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+
+    async def run(self) -> None:
+        """Replay, and join; until then, `scope` ends it without a trace in the hub."""
+        with self.scope:
+            while self._client.verdict is None:
+                # Cancelled as it was about to go on, it must do nothing more.
+                await trio.lowlevel.checkpoint()
+                if self._hub.join(self._topic, self._client, self._after):
+                    return
+                await self._client.mailbox.empty()
+                topic = self._hub.topic(self._topic)
+                assert topic is not None  # it is held open for us
+                assert topic.head is not None
+                try:
+                    parcel, last = await self._history.behind(topic, self._after, topic.head)
+                except StorageUnavailable:
+                    await trio.sleep(RETRY_S)
+                    continue
+                except Pruned as exc:
+                    # It read so slowly that what it was promised is gone. It comes back, and is told.
+                    _log.warning("replay.overtaken", topic=self._topic, reason=str(exc))
+                    self._client.overtaken()
+                    return
+                await trio.lowlevel.checkpoint_if_cancelled()
+                self._client.offer_events(parcel)
+                self._after = last
