@@ -14,17 +14,21 @@ Command = Callable[..., Any]
 
 
 def settings_flags(*names: str) -> Callable[[Command], Command]:
-    """Add a flag for each setting, and --config. The command gets `given` (texts by field) and `config_file`."""
+    """Add a flag for each setting, and --config. The command gets `given` (texts by field) and `config_file`.
+
+    Other options are decorators above this one; what they give, the command gets as it is.
+    """
+    fields = names or tuple(FIELDS)
 
     def decorate(command: Command) -> Command:
-        def collect(config_file: Path | None, **texts: str | None) -> Any:
-            given = {name: text for name, text in texts.items() if text is not None}
-            return command(given=given, config_file=config_file)
+        def collect(config_file: Path | None, **values: Any) -> Any:
+            given = {name: text for name in fields if (text := values.pop(name)) is not None}
+            return command(given=given, config_file=config_file, **values)
 
         collect.__name__ = command.__name__
         collect.__doc__ = command.__doc__
         wrapped: Command = collect
-        for name in reversed(names or tuple(FIELDS)):
+        for name in reversed(fields):
             wrapped = click.option(flag(name), name, metavar=_metavar(name), help=_help(name))(wrapped)
         return click.option(
             "--config",

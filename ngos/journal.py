@@ -205,8 +205,10 @@ def open_journal(path: Path, topics: Sequence[str]) -> Iterator[Journal]:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise SetupError(f"{path}: not a file")
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _cut_torn_line(path, fd)
-            starts = _last_positions(path, fd, topics)
+            _check_beginning(path, fd)
+            end = _end_of_whole_lines(fd)
+            starts = _last_positions(path, fd, end, topics)
+            os.ftruncate(fd, end)
         except BlockingIOError:
             raise SetupError(f"{path}: another ngos watch is writing this journal") from None
         except OSError as exc:
@@ -216,27 +218,30 @@ def open_journal(path: Path, topics: Sequence[str]) -> Iterator[Journal]:
         os.close(fd)
 
 
-def _cut_torn_line(path: Path, fd: int) -> None:
-    """Leave whole lines only; but nothing is cut off a file that does not begin as a journal does."""
+def _check_beginning(path: Path, fd: int) -> None:
+    """Nothing is cut off, or added to, a file that does not begin as a journal does."""
     beginning = os.pread(fd, max(map(len, _BEGINNINGS)), 0)
-    if not any(beginning.startswith(known[: len(beginning)]) for known in _BEGINNINGS):
+    _, first = next(read(path), (0, Torn()))
+    if isinstance(first, Odd) or not any(beginning.startswith(known[: len(beginning)]) for known in _BEGINNINGS):
         raise SetupError(f"{path}: not a journal; nothing was changed")
-    end = size = os.fstat(fd).st_size
+
+
+def _end_of_whole_lines(fd: int) -> int:
+    end = os.fstat(fd).st_size
     while end:
         begin = max(0, end - BLOCK_BYTES)
         newline = os.pread(fd, end - begin, begin).rfind(b"\n")
         end = begin + newline + 1
         if newline >= 0:
             break
-    if end < size:
-        os.ftruncate(fd, end)
+    return end
 
 
-def _last_positions(path: Path, fd: int, topics: Sequence[str]) -> dict[str, Opened]:
-    """Where each of the topics stands, from the file's end back to where all are found."""
+def _last_positions(path: Path, fd: int, end: int, topics: Sequence[str]) -> dict[str, Opened]:
+    """Where each of the topics stands, from `end` back to where all are found."""
     found: dict[str, Opened] = {}
     missing = set(topics)
-    for line in _lines_backwards(path, fd):
+    for line in _lines_backwards(path, fd, end):
         if not missing:
             break
         entry = parse(line)
@@ -248,9 +253,9 @@ def _last_positions(path: Path, fd: int, topics: Sequence[str]) -> dict[str, Ope
     return found
 
 
-def _lines_backwards(path: Path, fd: int) -> Iterator[bytes]:
-    """The lines of a file that ends with a whole one, from the last to the first."""
-    start = os.fstat(fd).st_size
+def _lines_backwards(path: Path, fd: int, end: int) -> Iterator[bytes]:
+    """The lines of a file up to `end`, which is the end of one, from the last to the first."""
+    start = end
     rest: bytes | None = None  # the end of a line whose beginning is in an earlier block; None: nothing was read yet
     while start:
         begin = max(0, start - BLOCK_BYTES)

@@ -55,7 +55,6 @@ def migrate(given: dict[str, str], config_file: Path | None) -> None:
 
 
 @click.command()
-@settings_flags("database_url", "data_dir", "database_connect_s")
 @click.option(
     "--journal",
     "journals",
@@ -65,6 +64,7 @@ def migrate(given: dict[str, str], config_file: Path | None) -> None:
 )
 @click.option("--complete", is_flag=True, help="Each journal must have come to its topics' last events.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@settings_flags("database_url", "data_dir", "database_connect_s")
 def verify(
     given: dict[str, str], config_file: Path | None, journals: tuple[Path, ...], complete: bool, as_json: bool
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
@@ -43,23 +43,19 @@ class Snapshot:
 
     _connection: TrioConnection[Row]
     topics: dict[str, Topic] = field(factory=dict)
-    _names: Any = field(factory=lambda: count(1))
+    _numbers: Iterator[int] = field(init=False, factory=count)
 
     async def rows(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Row]:
         """The answer to a query that has few rows."""
         return await (await self._connection.execute(query, parameters)).fetchall()
 
     async def pages(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> AsyncIterator[list[Row]]:
-        """The answer to a query that has many, `PAGE_ROWS` at a time. Close it, or read it to its end."""
-        cursor = self._connection.cursor(f"ngos_verify_{next(self._names)}")
-        await cursor.execute(query, parameters)
-        try:
-            while page := await cursor.fetchmany(PAGE_ROWS):
-                yield page
-        finally:
-            if not self._connection.broken:
-                with trio.move_on_after(self._connection.cancel_s, shield=True):
-                    await cursor.close()
+        """The answer to a query that has many, `PAGE_ROWS` at a time. Left early, it ends with the transaction."""
+        name = f"ngos_verify_{next(self._numbers)}"
+        await self._connection.execute(f"declare {name} no scroll cursor for {query}", parameters)
+        while page := await self.rows(f"fetch {PAGE_ROWS} from {name}"):
+            yield page
+        await self._connection.execute(f"close {name}")
 
     async def events(self, topic: Topic) -> AsyncIterator[Row]:
         """A topic's events that were not pruned, in order: seq, type, payload as text, sender_id, created_at."""
@@ -90,6 +86,8 @@ async def open_snapshot(conninfo: str, *, connect_s: float) -> AsyncIterator[Sna
             await connection.execute("begin isolation level repeatable read, read only")
             # Where little is known of a table, Postgres would compile for a quarter of a second what takes none.
             await connection.execute("set local jit = off")
+            # Each answer is read to its end.
+            await connection.execute("set local cursor_tuple_fraction = 1")
             snapshot = Snapshot(connection)
             columns = "topic_id, topic, epoch, seq, pruned"
             for row in await snapshot.rows(f"select {columns} from topics order by topic"):
