@@ -11,7 +11,8 @@ from attrs import define, field
 from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Mailbox
 from ngos.log.history import History, Pruned
-from ngos.log.hub import Hub, Subscriber
+from ngos.log.hub import Hub
+from ngos.log.topic import Subscriber
 from ngos.protocol.close import CloseCode
 
 RETRY_S: Final = 0.25

@@ -18,8 +18,8 @@ from attrs import define, field
 from ngos.config import MIB
 from ngos.errors import NgosError
 from ngos.log import store
-from ngos.log.hub import Topic
 from ngos.log.store import LoggedEvent
+from ngos.log.topic import Topic
 from ngos.postgres.pool import Pool
 from ngos.protocol.parcel import Parcel
 

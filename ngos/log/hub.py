@@ -15,8 +15,9 @@ import trio
 from attrs import define, field
 
 from ngos.config import MIB
+from ngos.errors import StorageUnavailable
 from ngos.log.store import Extent, LoggedEvent
-from ngos.log.tail import Tail
+from ngos.log.topic import Subscriber, Topic
 from ngos.protocol import codec
 from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
@@ -35,17 +36,6 @@ TURN_BYTES: Final = 4 * 1024 * 1024
 """The same in bytes, with what is long: about 2 ms."""
 
 
-class Subscriber(Protocol):
-    """Who gets events: a connection. Its methods never block and never raise; hashable by identity.
-
-    `overtaken`: what comes next for it is in the log no more; it gets nothing more, and must be told.
-    """
-
-    def offer_events(self, parcel: Parcel) -> None: ...
-
-    def overtaken(self) -> None: ...
-
-
 Deliver = Callable[[Iterable[Any], Parcel], None]
 """Gives a parcel to each of some subscribers, by `offer_events` or by a shorter way that it knows; never blocks."""
 
@@ -60,48 +50,6 @@ class ExtentReader(Protocol):
     """Reads what the log holds of a durable topic; raises StorageUnavailable."""
 
     async def __call__(self, topic: str) -> Extent: ...
-
-
-@define(eq=False)
-class Topic:
-    """A topic that somebody on this node is subscribed to, or is about to be.
-
-    Of a durable topic, `head` is the last position that this node knows to be committed: a subscription starts behind
-    it. `relayed` is the last that was put into the channel, `fanned` the last that the topic's task has come to, and
-    `pruned` the last that the log may hold no more, as far as is known. `joining` are the subscribers whose start the
-    topic's task has not come to yet, with that start; `replaying` those that are still being given what was before.
-    """
-
-    name: str
-    send: trio.MemorySendChannel[Sequence[LoggedEvent]]
-    receive: trio.MemoryReceiveChannel[Sequence[LoggedEvent]]
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
-    epoch: str | None = None
-    head: int | None = None
-    relayed: int | None = None
-    fanned: int = 0
-    pruned: int | None = None
-    tail: Tail = field(factory=Tail)
-    live: dict[Subscriber, None] = field(factory=dict)
-    joining: dict[Subscriber, int] = field(factory=dict)
-    replaying: dict[Subscriber, None] = field(factory=dict)
-    drained: trio.Event = field(factory=trio.Event)
-
-    @property
-    def closed(self) -> bool:
-        return self.scope.cancel_called
-
-    def count(self) -> int:
-        return len(self.live) + len(self.joining) + len(self.replaying)
-
-    def start_behind(self, seq: int) -> None:
-        """What comes through the channel begins behind this one."""
-        self.relayed = self.fanned = seq
-
-    def forget(self, subscriber: Subscriber) -> None:
-        self.live.pop(subscriber, None)
-        self.joining.pop(subscriber, None)
-        self.replaying.pop(subscriber, None)
 
 
 @define(eq=False)
@@ -130,20 +78,33 @@ class Hub:
         """
         while True:
             topic = self._open(name)
-            if topic.head is None or topic.epoch is None:
-                # The topic is open already, so what commits from here on reaches it, whatever the log says now.
-                try:
-                    extent = await self._read_extent(name)
-                except BaseException:
-                    self._close_if_unused(topic)
-                    raise
-                if topic.closed:  # by somebody who left meanwhile
-                    continue
-                topic.epoch, topic.pruned = extent.epoch, extent.pruned
-                topic.head = max(topic.head or 0, extent.seq)
-                if topic.relayed is None:
-                    topic.start_behind(extent.seq)
-            return Position(topic=name, epoch=topic.epoch, seq=topic.head)
+            if topic.head is not None and topic.epoch is not None:
+                return Position(topic=name, epoch=topic.epoch, seq=topic.head)
+            if topic.first_read is None:
+                await self._read(topic)
+            else:  # many come back at once: one read is enough for all
+                await topic.first_read.wait()
+                if topic.failure is not None:
+                    raise StorageUnavailable(topic.failure)
+
+    async def _read(self, topic: Topic) -> None:
+        """Ask the log where a topic is that is new here: what commits from here on reaches it, whatever that says."""
+        topic.first_read, topic.failure = trio.Event(), None
+        extent = None
+        try:
+            extent = await self._read_extent(topic.name)
+        except StorageUnavailable as exc:
+            topic.failure = str(exc)
+            raise
+        finally:
+            topic.first_read.set()
+            topic.first_read = None
+            if extent is None:
+                self._close_if_unused(topic)
+        topic.epoch, topic.pruned = extent.epoch, extent.pruned
+        topic.head = max(topic.head or 0, extent.seq)
+        if topic.relayed is None:
+            topic.start_behind(extent.seq)
 
     def add(self, name: str, subscriber: Subscriber, after: int | None) -> None:
         """Subscribe; of a durable topic it gets the events after `after`, which `position` told."""

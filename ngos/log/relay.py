@@ -19,8 +19,9 @@ from attrs import define, field
 
 from ngos.errors import StorageUnavailable
 from ngos.log import store
-from ngos.log.hub import Hub, Topic
+from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
+from ngos.log.topic import Topic
 from ngos.postgres.pool import Pool
 
 QUEUE_BATCHES: Final = 64

@@ -286,3 +286,49 @@ async def test_moving_a_subscription(hub: Hub) -> None:
     await hub.put(topic, events(3, 1))
     await trio.testing.wait_all_tasks_blocked()
     assert 3 == len(ear.messages)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_many_come_back_at_once(hub: Hub, reader: Reader, failing: bool) -> None:
+    """Tries to have the log asked once by each of those who subscribe at once, or to leave one without an answer."""
+    reader.seq, reader.failing, reader.gate = 7, failing, trio.Event()
+    told: list[int | None] = []
+
+    async def subscribe() -> None:
+        try:
+            position = await hub.position("tokens")
+        except StorageUnavailable:
+            told.append(None)
+        else:
+            hub.add("tokens", Ear(), position.seq)
+            told.append(position.seq)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(subscribe)
+        await trio.testing.wait_all_tasks_blocked()
+        reader.gate.set()
+    assert [None if failing else 7] * 50 == told
+    assert 1 == reader.reads
+
+
+async def test_who_reads_for_all_leaves(hub: Hub, reader: Reader) -> None:
+    """Tries to leave the others without an answer by cancelling the one whose read they wait for."""
+    reader.gate = trio.Event()
+    told: list[int] = []
+
+    async def subscribe() -> None:
+        told.append((await hub.position("tokens")).seq)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as first:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(subscribe)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(subscribe)
+                await trio.testing.wait_all_tasks_blocked()
+                first.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        reader.gate.set()
+    assert [0] == told
+    assert 2 == reader.reads

@@ -1,0 +1,68 @@
+"""A topic as the hub has it: how far its events have come on this node, and who gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+from ngos.log.store import LoggedEvent
+from ngos.log.tail import Tail
+from ngos.protocol.parcel import Parcel
+
+
+class Subscriber(Protocol):
+    """Who gets events: a connection. Its methods never block and never raise; hashable by identity.
+
+    `overtaken`: what comes next for it is in the log no more; it gets nothing more, and must be told.
+    """
+
+    def offer_events(self, parcel: Parcel) -> None: ...
+
+    def overtaken(self) -> None: ...
+
+
+@define(eq=False)
+class Topic:
+    """A topic that somebody on this node is subscribed to, or is about to be.
+
+    Of a durable topic, `head` is the last position that this node knows to be committed: a subscription starts behind
+    it. `relayed` is the last that was put into the channel, `fanned` the last that the topic's task has come to, and
+    `pruned` the last that the log may hold no more, as far as is known. `joining` are the subscribers whose start the
+    topic's task has not come to yet, with that start; `replaying` those that are still being given what was before.
+    """
+
+    name: str
+    send: trio.MemorySendChannel[Sequence[LoggedEvent]]
+    receive: trio.MemoryReceiveChannel[Sequence[LoggedEvent]]
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    epoch: str | None = None
+    head: int | None = None
+    relayed: int | None = None
+    fanned: int = 0
+    pruned: int | None = None
+    tail: Tail = field(factory=Tail)
+    live: dict[Subscriber, None] = field(factory=dict)
+    joining: dict[Subscriber, int] = field(factory=dict)
+    replaying: dict[Subscriber, None] = field(factory=dict)
+    first_read: trio.Event | None = None
+    failure: str | None = None
+    drained: trio.Event = field(factory=trio.Event)
+
+    @property
+    def closed(self) -> bool:
+        return self.scope.cancel_called
+
+    def count(self) -> int:
+        return len(self.live) + len(self.joining) + len(self.replaying)
+
+    def start_behind(self, seq: int) -> None:
+        """What comes through the channel begins behind this one."""
+        self.relayed = self.fanned = seq
+
+    def forget(self, subscriber: Subscriber) -> None:
+        self.live.pop(subscriber, None)
+        self.joining.pop(subscriber, None)
+        self.replaying.pop(subscriber, None)
