@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 import orjson
@@ -24,20 +23,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ngos import __version__
 from ngos.client.errors import CommandError
 from ngos.client.trio import connect
-from ngos.config import FIELDS, expected, flag, load, load_settings, shown, variable
-from ngos.errors import SetupError
+from ngos.config import FIELDS, load, load_settings, shown
+from ngos.flags import Command, settings_flags
+from ngos.operate import migrate, missing_server, verify
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.codec import Envelope
 
-if TYPE_CHECKING:
-    from ngos.postgres.migrate import MigrationReport
-
 DEFAULT_URL: Final = "ws://127.0.0.1:8000/ws"
-EMBEDDED_START_S: Final = 30.0
-LOCK_S: Final = 60.0
-_SERVER_EXTRA: Final = "needs the server: pip install 'ngos[server]'"
-
-_Command = Callable[..., Any]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -47,46 +39,6 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 failed, 2 asked for wrongly, 130 interrupted.
     """
-
-
-def settings_flags(*names: str) -> Callable[[_Command], _Command]:
-    """Add a flag for each setting, and --config. The command gets `given` (texts by field) and `config_file`."""
-
-    def decorate(command: _Command) -> _Command:
-        def collect(config_file: Path | None, **texts: str | None) -> Any:
-            given = {name: text for name, text in texts.items() if text is not None}
-            return command(given=given, config_file=config_file)
-
-        collect.__name__ = command.__name__
-        collect.__doc__ = command.__doc__
-        wrapped: _Command = collect
-        for name in reversed(names or tuple(FIELDS)):
-            wrapped = click.option(flag(name), name, metavar=_metavar(name), help=_help(name))(wrapped)
-        return click.option(
-            "--config",
-            "config_file",
-            type=click.Path(path_type=Path),
-            help="TOML file with a table [ngos]; its keys are the settings' names. [env: NGOS_CONFIG]",
-        )(wrapped)
-
-    return decorate
-
-
-def _metavar(name: str) -> str:
-    if name.endswith("_s"):
-        return "SECONDS"
-    if name.endswith("_bytes"):
-        return "BYTES"
-    kind: Any = FIELDS[name].type
-    return {int: "N", Path: "PATH", tuple[str, ...]: "A,B,…"}.get(kind, "TEXT")
-
-
-def _help(name: str) -> str:
-    default: Any = FIELDS[name].default
-    text = shown(default.factory() if hasattr(default, "factory") else default)
-    takes = expected(name)
-    limits = f" Takes {takes}." if " " in takes and not takes.startswith("a path") else ""
-    return f"{FIELDS[name].metadata['help']}{limits} [default: {text}; env: {variable(name)}]"
 
 
 @cli.command()
@@ -103,8 +55,12 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
     try:
         from ngos.daemon import serve as run
     except ImportError as exc:
-        raise _missing_server(exc, "serve") from exc
+        raise missing_server(exc, "serve") from exc
     trio.run(partial(run, settings, on_ready=partial(_say_ready, hints=settings.log_format == "console")))
+
+
+cli.add_command(migrate)
+cli.add_command(verify)
 
 
 def _say_ready(address: str, *, hints: bool) -> None:
@@ -116,43 +72,6 @@ def _say_ready(address: str, *, hints: bool) -> None:
         click.echo(f"\n  The WebSocket is {url}. Try, in another terminal:", err=True)
         click.echo(f"      ngos watch tokens graph{option}\n      ngos demo{option}", err=True)
         click.echo("  Ctrl-C stops the server.\n", err=True)
-
-
-@cli.command()
-@settings_flags("database_url", "data_dir", "database_connect_s")
-def migrate(given: dict[str, str], config_file: Path | None) -> None:
-    """Bring the database's schema up to date, as `ngos serve` does by itself when it starts.
-
-    Files that were applied stay when a later one fails. Waits up to 60 s for another ngos that is at it.
-
-    Example: ngos migrate --database-url postgresql://ngos@db/ngos
-    """
-    settings = load_settings(given, config_file)
-    try:
-        from ngos.postgres.embedded import embedded_postgres
-        from ngos.postgres.migrate import migrate as run
-    except ImportError as exc:
-        raise _missing_server(exc, "migrate") from exc
-
-    async def bring_up_to_date() -> MigrationReport:
-        async with AsyncExitStack() as database:
-            if settings.database_url is not None:
-                conninfo: str = settings.database_url
-            else:
-                embedded = embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S)
-                conninfo = await database.enter_async_context(embedded)
-            return await run(conninfo, connect_s=settings.database_connect_s, lock_s=LOCK_S)
-
-    report = trio.run(bring_up_to_date)
-    for name in report.applied:
-        click.echo(f"applied {name}")
-    click.echo(f"schema {report.from_version} -> {report.to_version}" if report.applied else "nothing to do")
-
-
-def _missing_server(exc: ImportError, command: str) -> Exception:
-    """What is ours and can't be imported is a defect; what is not, an extra that is not installed."""
-    ours = exc.name is not None and exc.name.split(".")[0] == "ngos"
-    return exc if ours else SetupError(f"ngos {command} {_SERVER_EXTRA} ({exc})")
 
 
 @cli.command()
@@ -169,7 +88,7 @@ def config(given: dict[str, str], config_file: Path | None) -> None:
         click.echo(f"{name:{width[0]}}  {value:{width[1]}}  {loaded.sources[name]}")
 
 
-def client_options(command: _Command) -> _Command:
+def client_options(command: Command) -> Command:
     """Add what every client command needs to find the server and to be let in."""
     for option in (
         click.option("--token", envvar="NGOS_TOKEN", help="Sent as `Authorization: Bearer`. [env: NGOS_TOKEN]"),
@@ -187,23 +106,45 @@ def client_options(command: _Command) -> _Command:
 @client_options
 @click.option("--json", "as_json", is_flag=True, help="One event's envelope a line, for pipes.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many events, of all topics together.")
+@click.option(
+    "--journal",
+    "journal_file",
+    type=click.Path(path_type=Path),
+    help="Also append each event, as --json has it, to this file; with one that is there, go on after its last event.",
+)
+@click.option("--quiet", is_flag=True, help="Show nothing; with --journal.")
 def watch(
-    topics: tuple[str, ...], url: str, client_id: str | None, token: str | None, as_json: bool, count: int | None
+    topics: tuple[str, ...],
+    url: str,
+    client_id: str | None,
+    token: str | None,
+    as_json: bool,
+    count: int | None,
+    journal_file: Path | None,
+    quiet: bool,
 ) -> None:
     """Show the events of topics as they come: tokens, graph, experience, system, or your own.
 
     A table on a terminal, else a line an event. Starts live, what was before is not shown. When the connection
     breaks it comes back by itself and goes on where it was. Ends with exit code 1 when it may not come back, and
-    when events of a durable topic are lost: then the server's log no longer holds them.
+    when events of a durable topic are lost: then the server's log no longer holds them. A journal of durable topics
+    has each event once and in order, however often its watcher was killed and started again; `ngos verify --journal`
+    checks that.
 
     Example: ngos watch tokens graph --json | jq .payload
     """
-    from ngos.watch import Show, json_line, live_table, plain_line
+    from ngos.journal import json_line, open_journal
+    from ngos.watch import Show, live_table, plain_line
     from ngos.watch import watch as follow
 
+    if quiet and journal_file is None:
+        raise click.UsageError("--quiet without --journal would do nothing")
+    topics = tuple(dict.fromkeys(topics))
     console = Console()
     shows: AbstractContextManager[Show]
-    if as_json:
+    if quiet:
+        shows = nullcontext(lambda _event: None)
+    elif as_json:
         shows = nullcontext(lambda event: _write(json_line(event)))
     elif console.is_terminal:
         shows = live_table(console, f"{', '.join(topics)} at {url}")
@@ -211,9 +152,10 @@ def watch(
         shows = nullcontext(lambda event: _write(plain_line(event).encode() + b"\n"))
 
     async def run() -> None:
-        async with connect(url, client_id=client_id, token=token) as client:
-            with shows as show:
-                await follow(client, tuple(dict.fromkeys(topics)), count, show)
+        with nullcontext() if journal_file is None else open_journal(journal_file, topics) as journal:
+            async with connect(url, client_id=client_id, token=token) as client:
+                with shows as show:
+                    await follow(client, topics, count, show, journal=journal)
 
     trio.run(run)
 

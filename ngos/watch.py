@@ -1,4 +1,5 @@
-"""`ngos watch`: events of topics as a live table, as lines, or as JSON for pipes. May import `ngos.client`.
+"""`ngos watch`: events of topics as a live table, as lines, or as JSON for pipes. May import `ngos.client` and
+`ngos.journal`.
 
 What other clients sent is shown with control characters replaced: it could steer the terminal.
 """
@@ -21,15 +22,21 @@ from rich.text import Text
 from ngos.client.feed import Event
 from ngos.client.subscription import Subscription
 from ngos.client.trio import Client
+from ngos.journal import Journal
 
 Show = Callable[[Event], None]
 _SUMMARY_CHARACTERS: Final = 200
 
 
-async def watch(client: Client, topics: tuple[str, ...], count: int | None, show: Show) -> None:
+async def watch(
+    client: Client, topics: tuple[str, ...], count: int | None, show: Show, *, journal: Journal | None = None
+) -> None:
     """Call `show` for each event, in the order of its topic, until `count` were shown or for ever.
 
-    Raises, in a group, what subscribing and reading raise: CommandError, ConnectionLost, GapError, SlowSubscriber.
+    With a journal each event is in it before it is shown, and the topics that it knows go on after its last ones.
+
+    Raises, in a group, what subscribing and reading raise (CommandError, ConnectionLost, GapError, SlowSubscriber), and
+    SetupError for a journal that can't be gone on with.
     """
     left = count
 
@@ -38,27 +45,28 @@ async def watch(client: Client, topics: tuple[str, ...], count: int | None, show
         async for event in events:
             if left == 0:
                 return  # another topic's task had the last one
+            if journal is not None:
+                journal.write(event)
             show(event)
             if left is not None:
                 left -= 1
                 if left == 0:
                     nursery.cancel_scope.cancel()
 
+    async def subscribe(topic: str) -> Subscription:
+        start = None if journal is None else journal.start(topic)
+        since, epoch = (None, None) if start is None else (start.seq, start.epoch)
+        events = await subscriptions.enter_async_context(client.subscribe(topic, since=since, epoch=epoch))
+        if journal is not None:
+            journal.opened(topic, events.opening)
+        return events
+
     async with AsyncExitStack() as subscriptions:
         # All are subscribed before the first is read, so that none is missed because of another.
-        followed = [await subscriptions.enter_async_context(client.subscribe(topic)) for topic in topics]
+        followed = [await subscribe(topic) for topic in topics]
         async with trio.open_nursery() as nursery:
             for events in followed:
                 nursery.start_soon(follow, events)
-
-
-def json_line(event: Event) -> bytes:
-    """Return the event's envelope (protocol.md section 2) as one line, with its end."""
-    envelope: dict[str, Any] = {"id": event.id, "type": event.type, "timestamp": event.timestamp_ms}
-    optional = {"topic": event.topic, "seq": event.seq, "epoch": event.epoch, "sender_id": event.sender_id}
-    envelope |= {name: value for name, value in optional.items() if value is not None}
-    envelope["payload"] = event.payload
-    return orjson.dumps(envelope) + b"\n"
 
 
 def cells(event: Event) -> list[str]:

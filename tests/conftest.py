@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import psycopg
 import pytest
+import trio
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from tests.databases import TestServer
+from tests.histories import History, make_history
 from tests.servers import TRANSPORTS, Running, running_server
 
 
@@ -49,3 +56,24 @@ async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIter
     """A server with the default settings, on a fresh database; over each of the transports."""
     async with running_server(database_url, transport=request.param) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def made_history(postgres_server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+    """The history, made once; what tests get are copies."""
+    url = postgres_server.create_database()
+    journal = tmp_path_factory.mktemp("history") / "seen.jsonl"
+    trio.run(make_history, url, journal)
+    yield History(url, journal)
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def history(made_history: History, empty_database_url: str, postgres_server: TestServer, tmp_path: Path) -> History:
+    name, template = (str(conninfo_to_dict(url)["dbname"]) for url in (empty_database_url, made_history.url))
+    with psycopg.connect(postgres_server.conninfo, autocommit=True) as db:
+        db.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
+        db.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
+    journal = tmp_path / "seen.jsonl"
+    shutil.copy(made_history.journal, journal)
+    return History(empty_database_url, journal)

@@ -52,7 +52,7 @@ def test_help_names_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert variable(name) in out
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "config", "watch", "send", "demo"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "verify", "config", "watch", "send", "demo"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command's help shows how it is typed."""
     assert 0 == main([command, "--help"])
@@ -105,6 +105,7 @@ def test_no_server(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> 
     [
         ("serve", "ngos.daemon", "ngos serve needs the server: pip install 'ngos[server]'"),
         ("migrate", "ngos.postgres.migrate", "ngos migrate needs the server: pip install 'ngos[server]'"),
+        ("verify", "ngos.postgres.migrate", "ngos verify needs the server: pip install 'ngos[server]'"),
         ("demo", "", "ngos demo needs networkx: pip install 'ngos[demo]'"),
     ],
 )
@@ -116,7 +117,7 @@ def test_missing_extras(
         monkeypatch.delitem(sys.modules, name)
     for name in ("hypercorn", "psycopg", "networkx"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith(("ngos.daemon", "ngos.postgres"))]:
+    for name in [name for name in sys.modules if name.startswith(("ngos.daemon", "ngos.postgres", "ngos.verify"))]:
         monkeypatch.delitem(sys.modules, name)
     assert 1 == main([command])
     assert one_line(capsys).startswith(expected)

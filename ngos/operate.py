@@ -1,0 +1,116 @@
+"""The commands that an operator types for a database: `ngos migrate`, `ngos verify`.
+
+Server code is imported when one of them is called, so that the clients' commands work without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import orjson
+import trio
+from rich.console import Console
+
+from ngos.config import Settings, load_settings
+from ngos.errors import SetupError
+from ngos.flags import settings_flags
+
+if TYPE_CHECKING:
+    from ngos.postgres.migrate import MigrationReport
+    from ngos.verify import Report
+
+EMBEDDED_START_S: Final = 30.0
+LOCK_S: Final = 60.0
+_SERVER_EXTRA: Final = "needs the server: pip install 'ngos[server]'"
+
+
+@click.command()
+@settings_flags("database_url", "data_dir", "database_connect_s")
+def migrate(given: dict[str, str], config_file: Path | None) -> None:
+    """Bring the database's schema up to date, as `ngos serve` does by itself when it starts.
+
+    Files that were applied stay when a later one fails. Waits up to 60 s for another ngos that is at it.
+
+    Example: ngos migrate --database-url postgresql://ngos@db/ngos
+    """
+    settings = load_settings(given, config_file)
+    try:
+        from ngos.postgres.migrate import migrate as run
+    except ImportError as exc:
+        raise missing_server(exc, "migrate") from exc
+
+    async def bring_up_to_date() -> MigrationReport:
+        async with _database(settings) as conninfo:
+            return await run(conninfo, connect_s=settings.database_connect_s, lock_s=LOCK_S)
+
+    report = trio.run(bring_up_to_date)
+    for name in report.applied:
+        click.echo(f"applied {name}")
+    click.echo(f"schema {report.from_version} -> {report.to_version}" if report.applied else "nothing to do")
+
+
+@click.command()
+@click.option(
+    "--journal",
+    "journals",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="A file that `ngos watch --journal` wrote, to be checked too; may be given several times.",
+)
+@click.option("--complete", is_flag=True, help="Each journal must have come to its topics' last events.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@settings_flags("database_url", "data_dir", "database_connect_s")
+def verify(
+    given: dict[str, str], config_file: Path | None, journals: tuple[Path, ...], complete: bool, as_json: bool
+) -> None:
+    """Check that nothing is lost and nothing there twice, in the database and in what watchers saw of it.
+
+    Every change has its event and every event its change, numbers have no holes, replies are what was logged. Reads
+    one snapshot, beside a server that runs; only an embedded Postgres can't be verified while `ngos serve` runs on it.
+
+    Exit code 0 where all is sound, 1 where there are faults or it could not be checked.
+
+    Example: ngos verify --database-url postgresql://ngos@db/ngos --journal seen.jsonl
+    """
+    settings = load_settings(given, config_file)
+    try:
+        from ngos.verify import verify as run
+    except ImportError as exc:
+        raise missing_server(exc, "verify") from exc
+    if settings.database_url is None and not (settings.data_dir / "postgres").exists():
+        raise SetupError(f"{settings.data_dir}: no database is there; name one by --data-dir or --database-url")
+
+    async def check() -> Report:
+        async with _database(settings) as conninfo:
+            return await run(conninfo, journals, complete=complete, connect_s=settings.database_connect_s)
+
+    report = trio.run(check)
+    if as_json:
+        click.echo(orjson.dumps(report.to_json()))
+    else:
+        report.print(Console())
+    if not report.sound:
+        sys.exit(1)
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[str]:
+    """The database that is set, or the embedded one, which runs for the length of the block; yields its conninfo."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    from ngos.postgres.embedded import embedded_postgres
+
+    async with embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S) as conninfo:
+        yield conninfo
+
+
+def missing_server(exc: ImportError, command: str) -> Exception:
+    """What is ours and can't be imported is a defect; what is not, an extra that is not installed."""
+    ours = exc.name is not None and exc.name.split(".")[0] == "ngos"
+    return exc if ours else SetupError(f"ngos {command} {_SERVER_EXTRA} ({exc})")
