@@ -21,11 +21,12 @@ from chaos_parts.postgres import Postgres, signal_if_there
 from chaos_parts.probe import TOPIC, Probe
 from chaos_parts.processes import Tended, until
 from chaos_parts.proxy import Cut, Delay, Mode, Pass, Proxy, Reset, Stall
-from chaos_parts.server import closed_with
+from chaos_parts.server import closed_connections
 from chaos_parts.watchers import Watcher
 
 DELAY_S = (0.01, 0.15)
-SLOW_CLIENT = 1013
+# How one ends that does not read, by close code: what waits for it is with the server, or with the kernel.
+CUT = {1013: "1013 by the server", 1006: "by the kernel", 4408: "4408 by the server"}
 LOOK_EVERY_S = 0.2
 FIRST_CUT_S = 2.0
 
@@ -113,8 +114,8 @@ class Victims:
         """Until the server has cut it, or for as long as the fault may last."""
         proxied = [watcher for watcher in self.watchers if watcher.proxied]
         watcher = proxied[fault.of(len(proxied))]
-        before = await trio.to_thread.run_sync(closed_with, self.port, SLOW_CLIENT)
-        cut = False
+        before = await trio.to_thread.run_sync(closed_connections, self.port)
+        cut: list[int] = []
         watcher.process.send(signal.SIGSTOP)
         try:
             async with trio.open_nursery() as nursery:
@@ -122,11 +123,12 @@ class Victims:
                 with trio.move_on_after(fault.seconds):
                     while not cut:
                         await trio.sleep(LOOK_EVERY_S)
-                        cut = await trio.to_thread.run_sync(closed_with, self.port, SLOW_CLIENT) > before
+                        closed = await trio.to_thread.run_sync(closed_connections, self.port)
+                        cut = [code for code in closed - before if code in CUT]
                 nursery.cancel_scope.cancel()
         finally:
             watcher.process.send(signal.SIGCONT)
-        how = f"cut with {SLOW_CLIENT}" if cut else f"for {fault.seconds:g} s, not cut"
+        how = f"cut: {CUT[cut[0]]}" if cut else f"for {fault.seconds:g} s, not cut"
         return Done(trio.current_time(), f"{watcher.process.name}, {how}", lambda seq: watcher.has(TOPIC, seq))
 
     async def _misbehave(self, fault: Fault) -> Done:

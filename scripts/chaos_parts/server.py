@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 from random import SystemRandom
 from urllib.request import urlopen
@@ -81,12 +82,12 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def closed_with(port: int, code: int) -> int:
-    """How many connections this life of the server has closed with a code; 0 where it can't be asked. Blocks."""
+def closed_connections(port: int) -> Counter[int]:
+    """How many connections this life of the server has seen end, by close code. Blocks; none if it is down."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ASK_S) as response:
             text = response.read().decode()
     except OSError:
-        return 0
-    found = re.search(rf'^ngos_connections_closed_total{{code="{code}"}} (\S+)', text, re.MULTILINE)
-    return int(float(found[1])) if found else 0
+        return Counter()
+    found = re.findall(r'^ngos_connections_closed_total{code="(\d+)"} (\S+)', text, re.MULTILINE)
+    return Counter({int(code): int(float(count)) for code, count in found})

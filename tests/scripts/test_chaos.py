@@ -81,15 +81,15 @@ def chaos():
 
 
 def test_a_short_run_is_all_zeros(chaos: Chaos, tmp_path: Path) -> None:
-    """Tries to lose, repeat or disorder a change by one fault of each of seven kinds."""
+    """Tries to lose, repeat or disorder a change by one fault of each of five kinds."""
     path = tmp_path / "record.json"
-    kinds = ["kill-server", "kill-postgres", "kill-writer", "kill-watcher", "stop-backend", "reset", "cut"]
+    kinds = ["kill-server", "kill-postgres", "kill-writer", "kill-watcher", "cut"]
     done = chaos(
-        *("--seed", "11", "--kills", "7", "--writers", "2", "--watchers", "2", "--faults", ",".join(kinds)),
+        *("--seed", "11", "--kills", "5", "--writers", "2", "--watchers", "2", "--faults", ",".join(kinds)),
         *("--json", str(path)),
     )
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert "all zeros: seed 11, 7 faults" in done.stdout
+    assert "all zeros: seed 11, 5 faults" in done.stdout
     record = json.loads(path.read_text())
     assert Counter(kinds) == Counter(hit["kind"] for hit in record["hits"])
     assert record["good"]
