@@ -60,7 +60,9 @@ async def connect(
     at most a second.
     """
     failure: Exception | None = None
-    address = Address(url, client_id or f"client_{secrets.token_hex(8)}", token, connect_s)
+    # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
+    client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
+    address = Address(url, client_id, token, connect_s)
     async with trio.open_nursery() as nursery:
         client = Client(address, request_s, reconnect=reconnect, backoff=backoff)
         try:

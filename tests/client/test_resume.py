@@ -269,6 +269,34 @@ def test_a_second_feed_with_a_position() -> None:
     assert ([9, 10], [9, 10]) == (seqs(first), seqs(second))
 
 
+def test_a_start_from_another_log() -> None:
+    """Tries to have a number that this log has not reached wait for it in silence, beside a start that is right."""
+    session = established()
+    right, wrong = feed("tokens", 3), feed("tokens", 30, None)
+    session.attach(right)
+    session.attach(wrong)
+    (command,) = sent(session)
+    agree(session, command, seq=5, recovered=True, replay=2)
+    (command,) = sent(session)
+    assert [("tokens", 3, EPOCH)] == starts([command])
+    agree(session, command, seq=5, recovered=True, replay=2)
+    assert (30, (EPOCH, 5)) == (gap_of(wrong).seq, gap_of(wrong).now)
+    event(session, 4)
+    assert [4] == seqs(right)
+
+
+def test_who_comes_later_than_the_question() -> None:
+    """Tries to end a feed over an answer that is older than it: its own epoch is newer than that."""
+    session = established()
+    session.attach(first := feed())
+    (command,) = sent(session)
+    session.attach(later := feed("tokens", 2, NEW))
+    agree(session, command, seq=9)
+    assert first.opening is not None
+    assert later.ended is None
+    assert [("tokens", 2, NEW)] == [starts(sent(session))[0]]
+
+
 def test_one_epoch_is_gone_and_another_goes_on() -> None:
     """Tries to have a feed that knows an older log take the numbers of the new one, or end who knows the new."""
     session = established()
