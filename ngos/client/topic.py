@@ -114,18 +114,21 @@ class Topic:
                 self._place_at(now, feed, feed.position, asked, reply)
 
     def refused(self, error: SessionError, *, final: bool) -> bool:
-        """The server did not subscribe. Feeds that wait for their start hear it; the others too, if it is `final`.
+        """The server did not subscribe: what is in force goes on, and those it was asked for hear it.
 
-        Returns whether it may go better on another connection: then those others are still to be subscribed.
+        Where it may go better on another connection, those who had started do not; returns whether there are such.
         """
-        self._asked = None
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return False
+        waiting = [feed for feed in self.feeds if not feed.following and (feed in asked.feeds or feed.position is None)]
         retryable = not final and isinstance(error, CommandError) and error.retryable
         left = False
-        for feed in self.feeds:
-            if feed.opening is None or not retryable:
-                feed.end(error)
-            else:
+        for feed in waiting or self.feeds:
+            if retryable and feed.opening is not None:
                 left = True
+            else:
+                feed.end(error)
         return left
 
     def deliver(self, event: Event, size_bytes: int) -> bool:

@@ -335,6 +335,25 @@ def test_a_server_that_can_not_subscribe_us_again(retryable: bool) -> None:
         assert [] == reconnected(session)
 
 
+def test_a_refusal_hurts_only_who_it_is_for() -> None:
+    """Tries to end those who follow over a start that another wanted, or to have a start that is none sent at all."""
+    session = established()
+    first = feed()
+    opened(session, first)
+    for start in (feed("tokens", -1), feed("tokens", 1, "nonsense")):
+        with pytest.raises(ValueError, match="not a position"):
+            session.attach(start)
+    session.attach(second := feed("tokens", 0))
+    (command,) = sent(session)
+    error = {"code": "forbidden", "message": "no", "retryable": False, "details": {}}
+    receive(session, "error", error, reply_to=command["id"])
+    with pytest.raises(CommandError):
+        second.take()
+    event(session, 1)
+    assert [1] == seqs(first)
+    assert [] == sent(session)
+
+
 def test_a_durable_event_without_a_position_is_the_servers_fault() -> None:
     """Tries to slip an event past the count."""
     session = established()
