@@ -29,7 +29,7 @@ _SUMMARY_CHARACTERS: Final = 200
 async def watch(client: Client, topics: tuple[str, ...], count: int | None, show: Show) -> None:
     """Call `show` for each event, in the order of its topic, until `count` were shown or for ever.
 
-    Raises, in a group, what subscribing and reading raise: CommandError, ConnectionLost, SlowSubscriber.
+    Raises, in a group, what subscribing and reading raise: CommandError, ConnectionLost, GapError, SlowSubscriber.
     """
     left = count
 
