@@ -103,7 +103,7 @@ class Feed:
         """Whether what the connection brings next is, or comes before, what this feed is due."""
         self.on_room: Callable[[], object] | None = None
         """Called when a feed that does not follow has room again."""
-        self._waiting: deque[tuple[Event, int]] = deque()
+        self._waiting: deque[tuple[Event, int, Position | None]] = deque()
         self._waiting_bytes = 0
         self._limit_events = limit_events
         self._limit_bytes = limit_bytes
@@ -123,28 +123,28 @@ class Feed:
             self.opening = reply
             self._wake()
 
-    def offer(self, event: Event, size_bytes: int) -> None:
-        """Take an event that comes after the last one; nothing happens where it is a repeat, or not followed."""
-        if self.ended is not None or not self.following:
+    def offer(self, event: Event, size_bytes: int, position: Position | None = None) -> None:
+        """Take an event that comes after the last one; nothing happens where it is a repeat, or not followed.
+
+        `position` is the event's, on a durable topic.
+        """
+        if not self.following:
             return
-        if self.position is not None:
-            # The session has seen to it that a durable topic's events have both.
-            epoch, seq = event.epoch or "", event.seq or 0
-            if epoch == self.position.epoch and seq <= self.position.seq:
+        if position is not None and self.position is not None:
+            if position.epoch == self.position.epoch and position.seq <= self.position.seq:
                 return
-            if epoch != self.position.epoch or seq > self.position.seq + 1:
-                self.gap((epoch, seq))
+            if position.epoch != self.position.epoch or position.seq > self.position.seq + 1:
+                self.gap((position.epoch or "", position.seq))
                 return
         # One event always fits: else an event over the limit could never be delivered.
         full = len(self._waiting) >= self._limit_events or self._waiting_bytes + size_bytes > self._limit_bytes
         if full and self._waiting:
-            if self.position is None:
-                self.end(SlowSubscriber(self.topic))
             self.following = False
+            if position is None:
+                self.end(SlowSubscriber(self.topic))
             return
-        if self.position is not None:
-            self.position = Position(event.epoch, event.seq or 0)
-        self._waiting.append((event, size_bytes))
+        self.position = position
+        self._waiting.append((event, size_bytes, position))
         self._waiting_bytes += size_bytes
         self._wake()
 
@@ -155,6 +155,7 @@ class Feed:
 
     def end(self, error: SessionError) -> None:
         """No more events. What waits can still be taken, then `error` is raised. The first end counts."""
+        self.following = False
         if self.ended is None:
             self.ended = error
             self._wake()
@@ -162,10 +163,10 @@ class Feed:
     def take(self) -> Event | None:
         """Return the next event, or None when there is none yet. Raises what ended the feed, when it is empty."""
         if self._waiting:
-            event, size_bytes = self._waiting.popleft()
+            event, size_bytes, position = self._waiting.popleft()
             self._waiting_bytes -= size_bytes
-            if event.seq is not None:
-                self.taken = Position(event.epoch, event.seq)
+            if position is not None:
+                self.taken = position
             if not self.following and self.ended is None and self.has_room and self.on_room is not None:
                 self.on_room()
             return event

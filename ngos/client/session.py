@@ -12,6 +12,7 @@ be none. Both return the seconds to wait before the next, or None: no more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
@@ -40,6 +41,7 @@ LONGEST_WISH_S: Final = 300.0
 """Of what a server asks a client to wait, no more than this is obeyed: a slip there must not end clients here."""
 
 _WORTH_ANOTHER_TRY: Final = frozenset({408, 425, 429})
+_EPOCH: Final = re.compile("[0-9a-f]{8}")
 _CODES: Final = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}
 
 
@@ -118,12 +120,17 @@ class Session:
     # Subscriptions
 
     def attach(self, feed: Feed) -> None:
-        """Let a feed follow its topic from its position, or all broadcasts if that is None. Raises ConnectionLost.
+        """Let a feed follow its topic from its position, or all broadcasts if that is None.
 
-        `feed.opening` is set, or the feed ended, later; without a connection, when there is one again.
+        `feed.opening` is set, or the feed ended, later; without a connection, when there is one again. Raises
+        ConnectionLost, and ValueError for what can't be a position: the caller's fault.
         """
         if self.ended is not None:
             raise self.ended.again()
+        start = feed.position
+        # The server would refuse it, and with it the others of this topic that are asked for together.
+        if start is not None and (start.seq < 0 or (start.epoch is not None and not _EPOCH.fullmatch(start.epoch))):
+            raise ValueError(f"not a position: since {start.seq}, epoch {start.epoch!r}")
         self._topics.attach(feed)
 
     def detach(self, feed: Feed) -> None:

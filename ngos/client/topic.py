@@ -114,33 +114,43 @@ class Topic:
                 self._place_at(now, feed, feed.position, asked, reply)
 
     def refused(self, error: SessionError, *, final: bool) -> bool:
-        """The server did not subscribe. Feeds that wait for their start hear it; the others too, if it is `final`.
+        """The server did not subscribe: what is in force goes on, and those it was asked for hear it.
 
-        Returns whether it may go better on another connection: then those others are still to be subscribed.
+        Where it may go better on another connection, those who had started do not; returns whether there are such.
         """
-        self._asked = None
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return False
+        waiting = [feed for feed in self.feeds if not feed.following and (feed in asked.feeds or feed.position is None)]
         retryable = not final and isinstance(error, CommandError) and error.retryable
         left = False
-        for feed in self.feeds:
-            if feed.opening is None or not retryable:
-                feed.end(error)
-            else:
+        for feed in waiting or self.feeds:
+            if retryable and feed.opening is not None:
                 left = True
+            else:
+                feed.end(error)
         return left
 
-    def deliver(self, event: Event, size_bytes: int) -> None:
-        """Offer an event to all feeds. Raises MessageError where a durable topic's has no position."""
+    def deliver(self, event: Event, size_bytes: int) -> bool:
+        """Offer an event to all feeds. Returns whether some do not follow now, and may be due a command.
+
+        Raises MessageError where a durable topic's event has no position.
+        """
         if self._reply is None:
-            return  # the tail of a subscription that was given up
+            return True  # the tail of a subscription that was given up
+        position = None
         if self._reply.durable:
             if event.seq is None or event.epoch is None:
                 raise MessageError(f"an event of {self.name!r}, which is durable, has no position")
-            self._stream = Position(event.epoch, event.seq)
+            position = self._stream = Position(event.epoch, event.seq)
             if self._head is None or self._head.epoch != event.epoch or self._head.seq < event.seq:
-                self._head = self._stream
+                self._head = position
+        all_follow = True
         for feed in self.feeds:
-            if not feed.abandoned:
-                feed.offer(event, size_bytes)
+            feed.following &= not feed.abandoned
+            feed.offer(event, size_bytes, position)
+            all_follow &= feed.following
+        return not all_follow
 
     def _subscribe(self, feeds: list[Feed]) -> Subscribe:
         """Ask since the hindmost of `feeds`. Those of another epoch than the first will have to be told apart."""

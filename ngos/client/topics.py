@@ -94,8 +94,7 @@ class Topics:
             self._broadcasts = [feed for feed in self._broadcasts if not (feed.abandoned or feed.ended)]
             return
         topic = self._topics.get(event.topic)
-        if topic is not None:
-            topic.deliver(event, size_bytes)
+        if topic is not None and topic.deliver(event, size_bytes):
             self._settle(topic)
 
     def _settle(self, topic: Topic) -> None:

@@ -60,7 +60,9 @@ async def connect(
     at most a second.
     """
     failure: Exception | None = None
-    address = Address(url, client_id or f"client_{secrets.token_hex(8)}", token, connect_s)
+    # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
+    client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
+    address = Address(url, client_id, token, connect_s)
     async with trio.open_nursery() as nursery:
         client = Client(address, request_s, reconnect=reconnect, backoff=backoff)
         try:
@@ -186,9 +188,11 @@ class Client(Api):
     ) -> Subscription:
         """Follow a topic. Nothing is sent until the result is entered or iterated: see Subscription.
 
-        `since` and `epoch` start after that event of a durable topic; where the log no longer holds all that follows,
-        GapError. At most `buffer_events` and `buffer_bytes` wait here for the consumer. Of a durable topic the server
-        is asked for the rest again, when half of that is taken; on an ephemeral one the consumer gets SlowSubscriber.
+        `since` and `epoch` start after that event of a durable topic. Where the log no longer holds all that follows,
+        entering raises GapError; where they can't be a position, ValueError.
+
+        At most `buffer_events` and `buffer_bytes` wait here for the consumer. Of a durable topic the server is asked
+        for the rest again, when half of that is taken; on an ephemeral one the consumer gets SlowSubscriber.
         """
         return Subscription(
             self._session,

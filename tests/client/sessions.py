@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from ngos.client.backoff import Backoff
-from ngos.client.errors import ConnectionLost
+from ngos.client.errors import ConnectionLost, GapError
 from ngos.client.feed import Event, Feed, Position
 from ngos.client.session import Session, State
 from tests.client.fakes import envelope, greeting, subscribed
@@ -80,3 +82,19 @@ def event(session: Session, seq: int | None, topic: str = "tokens", epoch: str =
 def seqs(one: Feed) -> list[int | None]:
     """The numbers of what waits, which is taken."""
     return [event.seq for event in taken(one)]
+
+
+def types(commands: list[dict[str, Any]]) -> list[str]:
+    return [command["type"] for command in commands]
+
+
+def starts(commands: list[dict[str, Any]]) -> list[tuple[str, Any, Any]]:
+    """What each `subscribe` or `unsubscribe` asks."""
+    payloads = [command["payload"] for command in commands]
+    return [(payload["topic"], payload.get("since"), payload.get("epoch")) for payload in payloads]
+
+
+def gap_of(one: Feed) -> GapError:
+    with pytest.raises(GapError) as caught:
+        taken(one)
+    return caught.value

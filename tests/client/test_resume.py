@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ngos.client.errors import CommandError, ConnectionLost, GapError
-from ngos.client.feed import Feed, Position
+from ngos.client.errors import CommandError, ConnectionLost
+from ngos.client.feed import Position
 from ngos.client.session import Session, State
 from tests.client.fakes import greeting
 from tests.client.sessions import (
@@ -17,31 +17,18 @@ from tests.client.sessions import (
     established,
     event,
     feed,
+    gap_of,
     opened,
     receive,
     reconnected,
     sent,
     seqs,
+    starts,
     taken,
+    types,
 )
 
 NEW = "0000000b"
-
-
-def types(commands: list[dict[str, Any]]) -> list[str]:
-    return [command["type"] for command in commands]
-
-
-def starts(commands: list[dict[str, Any]]) -> list[tuple[str, Any, Any]]:
-    """What each `subscribe` or `unsubscribe` asks."""
-    payloads = [command["payload"] for command in commands]
-    return [(payload["topic"], payload.get("since"), payload.get("epoch")) for payload in payloads]
-
-
-def gap_of(one: Feed) -> GapError:
-    with pytest.raises(GapError) as caught:
-        taken(one)
-    return caught.value
 
 
 def test_after_a_break_it_goes_on() -> None:
@@ -186,106 +173,6 @@ def test_smaller_limits_after_a_break() -> None:
     receive(session, "pong", {"message_id": None}, reply_to=big)
 
 
-def test_a_slow_consumer_of_a_durable_topic_loses_nothing() -> None:
-    """Tries to fill a consumer's memory, to lose what it had no room for, or to ask for it at every turn."""
-    session = established()
-    slow = feed(limit_events=4)
-    opened(session, slow)
-    for seq in range(1, 8):
-        event(session, seq)
-    assert ["unsubscribe"] == types(sent(session))  # nobody follows: what comes would come in vain
-    assert [1] == [found.seq for found in [slow.take()] if found is not None]
-    assert [] == sent(session)
-    slow.take()
-    (command,) = sent(session)
-    assert [("tokens", 4, EPOCH)] == starts([command])
-    slow.take()
-    event(session, 8)  # the old subscription's tail
-    agree(session, command, seq=8, recovered=True, replay=4)
-    for seq in range(5, 9):
-        event(session, seq)
-    assert [4, 5, 6, 7] == seqs(slow)
-    (unsubscribe, command) = sent(session)
-    assert ("unsubscribe", "subscribe") == (unsubscribe["type"], command["type"])
-    assert [("tokens", 7, EPOCH)] == starts([command])
-    agree(session, command, seq=8, recovered=True, replay=1)
-    event(session, 8)
-    assert [8] == seqs(slow)
-    assert [] == sent(session)
-
-
-def test_a_slow_consumer_does_not_hold_up_a_quick_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries to make a quick consumer sit through, or see, all that a slow one of the same topic has missed."""
-    monkeypatch.setattr("ngos.client.topic.REPEATS", 3)
-    session = established()
-    slow, quick = feed(limit_events=2), feed()
-    opened(session, slow, quick)
-    for seq in range(1, 11):
-        event(session, seq)
-    assert [] == sent(session)
-    assert [1, 2] == seqs(slow)
-    (command,) = sent(session)
-    assert [("tokens", 2, EPOCH)] == starts([command])
-    event(session, 11)
-    agree(session, command, seq=11, recovered=True, replay=9)
-    for seq in (3, 4, 5):
-        event(session, seq)
-    (command,) = sent(session)  # the slow one is full again, and 6 to 11 are known to the quick one
-    assert [("tokens", 11, EPOCH)] == starts([command])
-    event(session, 6)
-    agree(session, command, seq=11, recovered=True)
-    event(session, 12)
-    assert list(range(1, 13)) == seqs(quick)
-    assert [3, 4] == seqs(slow)
-    assert [("tokens", 4, EPOCH)] == starts(sent(session))
-
-
-def test_a_second_feed_with_a_position() -> None:
-    """Tries to have a second feed's `since` lose or repeat events of the first, and a bad one end it."""
-    session = established()
-    first, second = feed(), feed("tokens", 3)
-    opened(session, first, seq=5)
-    event(session, 6)
-    session.attach(second)
-    (command,) = sent(session)
-    assert [("tokens", 3, EPOCH)] == starts([command])
-    event(session, 7)
-    agree(session, command, seq=7, recovered=True, replay=4)
-    for seq in range(4, 9):
-        event(session, seq)
-    assert ([6, 7, 8], [4, 5, 6, 7, 8]) == (seqs(first), seqs(second))
-    assert second.opening is not None
-    assert (True, 4, 3) == (second.opening.recovered, second.opening.replay, second.opening.seq)
-    session.attach(pruned := feed("tokens", 1))
-    (command,) = sent(session)
-    agree(session, command, seq=9)  # 1 is gone; the first feeds are at 8, and 9 did not come to them
-    gap_of(pruned)
-    (command,) = sent(session)
-    assert [("tokens", 8, EPOCH)] == starts([command])
-    event(session, 10)
-    agree(session, command, seq=10, recovered=True, replay=2)
-    event(session, 9)
-    event(session, 10)
-    assert ([9, 10], [9, 10]) == (seqs(first), seqs(second))
-
-
-def test_one_epoch_is_gone_and_another_goes_on() -> None:
-    """Tries to have a feed that knows an older log take the numbers of the new one, or end who knows the new."""
-    session = established()
-    old, new = feed("tokens", 5, EPOCH), feed("tokens", 2, NEW)
-    session.attach(old)
-    (command,) = sent(session)
-    session.attach(new)
-    agree(session, command, seq=9, epoch=NEW)
-    assert (5, (NEW, 9)) == (gap_of(old).seq, gap_of(old).now)
-    (command,) = sent(session)
-    assert [("tokens", 2, NEW)] == starts([command])
-    agree(session, command, seq=9, epoch=NEW, recovered=True, replay=7)
-    for seq in range(3, 10):
-        event(session, seq, epoch=NEW)
-    assert list(range(3, 10)) == seqs(new)
-
-
 @pytest.mark.parametrize("retryable", [True, False])
 def test_a_server_that_can_not_subscribe_us_again(retryable: bool) -> None:
     """Tries to end subscriptions over a fault that passes, or to ask for ever for what is forbidden."""
@@ -305,6 +192,25 @@ def test_a_server_that_can_not_subscribe_us_again(retryable: bool) -> None:
         with pytest.raises(CommandError):
             one.take()
         assert [] == reconnected(session)
+
+
+def test_a_refusal_hurts_only_who_it_is_for() -> None:
+    """Tries to end those who follow over a start that another wanted, or to have a start that is none sent at all."""
+    session = established()
+    first = feed()
+    opened(session, first)
+    for start in (feed("tokens", -1), feed("tokens", 1, "nonsense")):
+        with pytest.raises(ValueError, match="not a position"):
+            session.attach(start)
+    session.attach(second := feed("tokens", 0))
+    (command,) = sent(session)
+    error = {"code": "forbidden", "message": "no", "retryable": False, "details": {}}
+    receive(session, "error", error, reply_to=command["id"])
+    with pytest.raises(CommandError):
+        second.take()
+    event(session, 1)
+    assert [1] == seqs(first)
+    assert [] == sent(session)
 
 
 def test_a_durable_event_without_a_position_is_the_servers_fault() -> None:
