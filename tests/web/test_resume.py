@@ -178,6 +178,40 @@ async def test_subscribing_again_moves_it(server: Running, database_url: str) ->
         assert [FAR + 1, FAR + 2] == await seqs(client, 2)
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_order(server: Running, database_url: str, seed: int) -> None:
+    """Tries to find commands in whose wake an event is lost, repeated, or of a subscription that is no more."""
+    source = random.Random(seed)
+    fill(database_url, "tokens", FAR, text_bytes=200)
+    async with client_of(server) as client, client_of(server) as writer, trio.open_nursery() as nursery:
+        nursery.start_soon(create, writer, 200)
+        sent: dict[str, int | None] = {}
+        for n in range(60):
+            since = source.choice([None, source.randrange(FAR), FAR - source.randrange(20)])
+            sent[f"s{n}"] = since
+            await client.command(
+                "subscribe", {"topic": "tokens"} | ({} if since is None else {"since": since}), id=f"s{n}"
+            )
+            if source.random() < 0.3:
+                await client.command("unsubscribe", {"topic": "tokens"}, id=f"u{n}")
+        await client.command("subscribe", {"topic": "tokens", "since": 0}, id="last")
+        sent["last"] = 0
+        due: int | None = None
+        last = False
+        while not last or due is None or due <= FAR + 200:
+            message = await client.message()
+            if message["type"] == "subscribed":
+                opening, since = message["payload"], sent[message["reply_to"]]
+                assert (since is not None) == opening["recovered"]
+                due = (opening["seq"] if since is None else since) + 1
+                last = message["reply_to"] == "last"
+            elif message["type"] == "unsubscribed":
+                due = None
+            else:
+                assert due == message["seq"]
+                due += 1
+
+
 async def test_unsubscribing_amid_a_replay(server: Running, database_url: str) -> None:
     """Tries to get an event after `unsubscribed`, or to leave a subscriber behind, by leaving amid a replay."""
     fill(database_url, "tokens", FAR, text_bytes=500)
