@@ -16,17 +16,19 @@ Command = Callable[..., Any]
 def settings_flags(*names: str) -> Callable[[Command], Command]:
     """Add a flag for each setting, and --config. The command gets `given` (texts by field) and `config_file`.
 
-    Other options are decorators above this one; what they give, the command gets as it is.
+    Options that it has already stay its own.
     """
     fields = names or tuple(FIELDS)
 
     def decorate(command: Command) -> Command:
         def collect(config_file: Path | None, **values: Any) -> Any:
-            given = {name: text for name in fields if (text := values.pop(name)) is not None}
+            texts = {name: values.pop(name) for name in fields}
+            given = {name: text for name, text in texts.items() if text is not None}
             return command(given=given, config_file=config_file, **values)
 
         collect.__name__ = command.__name__
         collect.__doc__ = command.__doc__
+        collect.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
         wrapped: Command = collect
         for name in reversed(fields):
             wrapped = click.option(flag(name), name, metavar=_metavar(name), help=_help(name))(wrapped)

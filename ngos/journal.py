@@ -156,20 +156,21 @@ class Journal:
         return self._starts.get(topic)
 
     def opened(self, topic: str, opening: Subscribed) -> None:
-        """Note where a topic starts, as the server has agreed to it; of ephemeral topics there is nothing to note.
+        """Note where a subscription starts (`Subscription.opening`); of ephemeral topics there is nothing to note.
 
-        Raises SetupError where the file has events of it and the server can't go on right after them; or as `write`.
+        Raises SetupError where the file has events of it and it does not start right after them; or as `write`.
         """
         start = self.start(topic)
-        if start is not None and not opening.recovered:
+        opened = None
+        if opening.epoch is not None and opening.seq is not None:
+            opened = Opened(topic, opening.epoch, opening.seq)
+        if start is not None and opened != start:
             raise SetupError(
                 f"{self.path}: can't go on with {topic} after seq {start.seq} of epoch {start.epoch}: the server's log "
                 "does not hold what follows any more; begin a new journal"
             )
-        if opening.epoch is not None and opening.seq is not None:
-            # What the server tells of a topic that goes on is its end; what is noted is where we go on.
-            seq = opening.seq if start is None else start.seq
-            position = {"topic": topic, "epoch": opening.epoch, "seq": seq}
+        if opened is not None:
+            position = {"topic": opened.topic, "epoch": opened.epoch, "seq": opened.seq}
             self._append(orjson.dumps({"subscribed": position}) + b"\n")
 
     def write(self, event: Event) -> None:

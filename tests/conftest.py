@@ -7,11 +7,8 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import trio
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from tests.databases import TestServer
 from tests.histories import History, make_history
@@ -69,11 +66,8 @@ def made_history(postgres_server: TestServer, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture
-def history(made_history: History, empty_database_url: str, postgres_server: TestServer, tmp_path: Path) -> History:
-    name, template = (str(conninfo_to_dict(url)["dbname"]) for url in (empty_database_url, made_history.url))
-    with psycopg.connect(postgres_server.conninfo, autocommit=True) as db:
-        db.execute(sql.SQL("drop database {}").format(sql.Identifier(name)))
-        db.execute(sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template)))
-    journal = tmp_path / "seen.jsonl"
-    shutil.copy(made_history.journal, journal)
-    return History(empty_database_url, journal)
+def history(made_history: History, postgres_server: TestServer, tmp_path: Path) -> Iterator[History]:
+    """A copy of the history, this test's own."""
+    url = postgres_server.create_database(like=made_history.url)
+    yield History(url, Path(shutil.copy(made_history.journal, tmp_path / "seen.jsonl")))
+    postgres_server.drop_database(url)

@@ -63,10 +63,12 @@ class TestServer:
             self._token.run_sync_soon(self._stop.set)
             self._thread.join(10)
 
-    def create_database(self, *, migrated: bool = True) -> str:
-        """A fresh database, by default with ngos's schema in it; returns its conninfo."""
+    def create_database(self, *, migrated: bool = True, like: str | None = None) -> str:
+        """A fresh database, by default with ngos's schema in it, or a copy of that at `like`; returns its conninfo."""
         name = f"ngos_test_{uuid.uuid4().hex[:12]}"
-        if migrated:
+        if like is not None:
+            self._execute("create database {} template {}", name, str(conninfo_to_dict(like)["dbname"]))
+        elif migrated:
             self._execute("create database {} template {}", name, self._migrated_template())
         else:
             self._execute("create database {} template template0", name)

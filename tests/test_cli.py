@@ -52,6 +52,13 @@ def test_help_names_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert variable(name) in out
 
 
+def test_help_names_what_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tries to lose a command's own options where it takes settings, too."""
+    assert 0 == main(["verify", "--help"])
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in ("--database-url", "--journal", "--complete", "--json"))
+
+
 @pytest.mark.parametrize("command", ["serve", "migrate", "verify", "config", "watch", "send", "demo"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each command's help shows how it is typed."""

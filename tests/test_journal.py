@@ -29,10 +29,9 @@ def event(seq: int | None, topic: str | None = "tokens", **payload: Any) -> Even
     return Event(id=f"{epoch}-{seq}", type="x", topic=topic, seq=seq, epoch=epoch, timestamp_ms=1, payload=payload)
 
 
-def opening(topic: str = "tokens", seq: int | None = 0, *, recovered: bool = False) -> Subscribed:
-    epoch = None if seq is None else EPOCH
-    durable = seq is not None
-    return Subscribed(topic=topic, success=True, durable=durable, epoch=epoch, seq=seq, recovered=recovered, replay=0)
+def opening(topic: str = "tokens", seq: int | None = 0, *, epoch: str = EPOCH, recovered: bool = False) -> Subscribed:
+    position = {"epoch": None if seq is None else epoch, "seq": seq}
+    return Subscribed(topic=topic, success=True, durable=seq is not None, recovered=recovered, replay=0, **position)
 
 
 def entries(path: Path) -> list[Entry]:
@@ -67,19 +66,20 @@ def test_goes_on_after_the_last_event(tmp_path: Path) -> None:
     with open_journal(file, topics) as journal:
         starts = [journal.start(topic) for topic in topics]
         assert [Opened("tokens", EPOCH, 6), Opened("graph", EPOCH, 7), None, None] == starts
-        journal.opened("tokens", opening(seq=99, recovered=True))
+        journal.opened("tokens", opening(seq=6, recovered=True))
     assert Opened("tokens", EPOCH, 6) == entries(file)[-1]
 
 
-def test_what_the_log_lost_ends_it(tmp_path: Path) -> None:
-    """Tries to go on with a journal over a gap."""
+@pytest.mark.parametrize("other", [opening(seq=9), opening(seq=4), opening(seq=None), opening(seq=5, epoch="0000000b")])
+def test_what_the_log_lost_ends_it(tmp_path: Path, other: Subscribed) -> None:
+    """Tries to go on with a journal over a gap, or in another log."""
     file = tmp_path / "j"
     file.write_bytes(json_line(event(5)))
     with (
         open_journal(file, ["tokens"]) as journal,
         pytest.raises(SetupError, match="can't go on with tokens after seq 5"),
     ):
-        journal.opened("tokens", opening(seq=9))
+        journal.opened("tokens", other)
     assert [event(5)] == entries(file)
 
 

@@ -4,7 +4,7 @@
     report.sound, report.to_json()
 
 It reads one snapshot of the database, in one transaction that can only read, page by page, beside a server that runs.
-It shares no code with what it checks: only how times and messages are written.
+It shares with what it checks only how a time is written.
 
 Five checks, each a module that says what it promises:
 
@@ -14,7 +14,7 @@ Five checks, each a module that says what it promises:
 - `journals` (`journals.py`): each watcher saw every event once, in order, as the log has it
 
 Memory does not grow with the log, but with what is alive in it: about 250 bytes for each token, edge and experience
-that has an event there. May import what is below the server: `journal`, `postgres`, `protocol`.
+that has an event there. May import `journal`, `log.store`, `postgres` and `protocol`.
 """
 
 from ngos.verify.report import Check, Report
