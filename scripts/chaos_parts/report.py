@@ -5,6 +5,7 @@ Promises: the verdict is good only if every count that must be zero is; what was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
@@ -102,8 +103,9 @@ def show(console: Console, outcome: Outcome) -> None:
         _show_account(console, outcome.account)
     if outcome.verified is not None:
         _show_verified(console, outcome.verified)
-    for failure in outcome.failures:
-        console.print(f"FAILED: {failure}", style="red", highlight=False)
+    for failure, times in Counter(outcome.failures).items():
+        text = f"FAILED: {failure}" + (f" ({times} times)" if times > 1 else "")
+        console.print(text, style="red", highlight=False, soft_wrap=True)
     verdict = "all zeros" if outcome.good else "NOT GOOD"
     style = "green" if outcome.good else "red"
     faults = f"{len(outcome.hits)} fault{'' if len(outcome.hits) == 1 else 's'}"

@@ -87,11 +87,11 @@ class Run:
                 disk = disks.enter_context(small_disk(data_dir))
             async with running_postgres(data_dir) as postgres, trio.open_nursery() as nursery:
                 victims = await self._begin(nursery, postgres, disk)
-                try:
-                    await self._break(victims)
-                    await self._settle(victims)
-                except NotRecovered as exc:
-                    self.outcome.failures.append(str(exc))
+                for step in (self._break, self._settle):
+                    try:
+                        await step(victims)
+                    except NotRecovered as exc:
+                        self.outcome.failures.append(str(exc))
                 await self._judge(victims)
                 nursery.cancel_scope.cancel()
         self.outcome.seconds = trio.current_time() - started_s
