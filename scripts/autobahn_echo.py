@@ -38,9 +38,9 @@ async def over_frames(scope: Any, receive: Any, send: Any) -> None:
         while True:
             message = await channel.receive()
             if message.is_text:
-                await channel.send(text_frame(message.data, channel.deflate_bits))
+                await channel.sender.send(text_frame(message.data, channel.deflate_bits))
             else:
-                await channel.send(Frame(Opcode.BINARY, message.data).serialize(mask=False))
+                await channel.sender.send(Frame(Opcode.BINARY, message.data).serialize(mask=False))
     except trio.EndOfChannel:
         await send({"type": "websocket.close"})
 

@@ -4,7 +4,7 @@ The transport, from the socket up; it knows nothing of ngos, and any ASGI app ca
 
 - `server`: Hypercorn's server of one connection, contained
 - `frames`: our WebSockets in the place of Hypercorn's, and what ASGI has no word for
-- `channel`: one WebSocket; `core`: its frames in, `wire`: its frames out
+- `channel`: one WebSocket; `sender`: what of it goes out; `core`: its frames in, `wire`: its frames out
 
 What ngos does with it:
 

@@ -69,9 +69,9 @@ class FrameStream(WSStream):
         elif message["type"] == "websocket.send":
             assert self.channel is not None
             if message.get("bytes") is not None:
-                await self.channel.send(Frame(Opcode.BINARY, message["bytes"]).serialize(mask=False))
+                await self.channel.sender.send(Frame(Opcode.BINARY, message["bytes"]).serialize(mask=False))
             else:
-                await self.channel.send(text_frame(message["text"].encode(), self.channel.deflate_bits))
+                await self.channel.sender.send(text_frame(message["text"].encode(), self.channel.deflate_bits))
         else:
             assert message["type"] == "websocket.close"
             assert self.channel is not None

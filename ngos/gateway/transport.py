@@ -14,6 +14,7 @@ from quart import Websocket
 
 from ngos.gateway.channel import FrameChannel
 from ngos.gateway.frames import EXTENSION
+from ngos.gateway.sender import Sender
 from ngos.gateway.wire import text_frame
 from ngos.protocol.close import CloseCode
 from ngos.protocol.parcel import Parcel
@@ -31,7 +32,7 @@ class PeerLeft(Exception):
 
 
 class Outlet(Protocol):
-    """Where plain frames for one client go out at once, while it is its turn: `FrameChannel.send_now` says how."""
+    """Where plain frames for one client go out at once, while it is its turn: `Sender.send_now` says how."""
 
     send_now: Callable[[bytes], int] | None
 
@@ -119,9 +120,11 @@ class FrameTransport:
 
     _channel: FrameChannel
     outlet: Outlet = field(init=False)
+    _sender: Sender = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outlet = NO_OUTLET if self._channel.deflate_bits else self._channel
+        self._sender = self._channel.sender
+        self.outlet = NO_OUTLET if self._channel.deflate_bits else self._sender
 
     async def begin(self, serve: Callable[[], Awaitable[None]]) -> None:
         self._channel.succeed_by(serve)
@@ -143,22 +146,22 @@ class FrameTransport:
 
     def try_send(self, parcel: Parcel) -> Parcel | None:
         frames = frames_of(parcel, self._channel.deflate_bits)
-        left = self._channel.try_send(frames)
+        left = self._sender.try_send(frames)
         return None if left is None else Parcel((), len(left), left)
 
     def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
         frames = frames_of(parcel)
-        return Parcel((), len(frames) - sent_bytes, self._channel.cut_short(frames, sent_bytes))
+        return Parcel((), len(frames) - sent_bytes, self._sender.cut_short(frames, sent_bytes))
 
     def hold(self, held: bool) -> None:
-        self._channel.hold(held)
+        self._sender.hold(held)
 
     def limit_unsent(self) -> None:
-        self._channel.limit_unsent()
+        self._sender.limit_unsent()
 
     async def send(self, parcels: Sequence[Parcel]) -> None:
         bits = self._channel.deflate_bits
-        await self._channel.send(b"".join([frames_of(parcel, bits) for parcel in parcels]))
+        await self._sender.send(b"".join([frames_of(parcel, bits) for parcel in parcels]))
 
     async def ping(self) -> bool:
         await self._channel.ping()

@@ -93,13 +93,13 @@ def test_bytes_may_be_cut_anywhere(texts: list[tuple[str, int]], data: st.DataOb
 async def test_what_the_kernel_does_not_take_is_sent_later(peer: Peer) -> None:
     """Tries to lose, repeat or tear bytes where a write is cut short, with Pongs due in the midst of it."""
     wire = b"".join(text_frame(b"%d" % number * 1000) for number in range(100))
-    left = peer.channel.try_send(wire)
+    left = peer.channel.sender.try_send(wire)
     assert left is not None
     assert 0 < len(left) < len(wire)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.send, left)
+        nursery.start_soon(peer.channel.sender.send, left)
         await wait_all_tasks_blocked()
-        assert b"x" == peer.channel.try_send(b"x")
+        assert b"x" == peer.channel.sender.try_send(b"x")
         peer.channel.feed(masked(Opcode.PING, b"now"))
         frames = await peer.frames_until(101)
     assert [b"%d" % number * 1000 for number in range(100)] == [f.data for f in frames if f.opcode is Opcode.TEXT]
@@ -110,13 +110,13 @@ async def test_a_flood_of_pings_that_is_not_read(peer: Peer) -> None:
     """Tries to fill the memory with Pongs for a peer that does not read them."""
     for _ in range(10_000):
         peer.channel.feed(masked(Opcode.PING, b"x" * 125))
-    assert len(peer.channel._control) < 2048
+    assert len(peer.channel.sender._control) < 2048
 
 
 async def test_a_peer_that_does_not_read_is_cut(peer: Peer) -> None:
     """Tries to keep a connection by not taking in the rest of a frame, and the Close behind it."""
     with trio.move_on_after(0.01) as scope:
-        await peer.channel.send(text_frame(b"x" * 10_000_000))
+        await peer.channel.sender.send(text_frame(b"x" * 10_000_000))
     assert scope.cancelled_caught
     with trio.move_on_after(0.01) as scope:
         await peer.channel.close(1013, "slow")
@@ -129,11 +129,11 @@ async def test_a_slow_peer_hears_the_close_after_the_frame(peer: Peer, by_try_se
     """Tries to have a Close sent in the midst of a frame, or not at all, to a peer that reads again at last."""
     wire = text_frame(b"a" * 50_000) + text_frame(b"b" * 2_000_000) + text_frame(b"c")
     if by_try_send:
-        left = peer.channel.try_send(wire)
+        left = peer.channel.sender.try_send(wire)
         assert left is not None
     else:
         with trio.move_on_after(0.01):
-            await peer.channel.send(wire)
+            await peer.channel.sender.send(wire)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.channel.close, 1013, "slow")
         frames: list[Frame] = []
@@ -157,19 +157,19 @@ def test_the_end_of_a_frame(messages: list[bytes], data: st.DataObject) -> None:
 async def test_nothing_goes_ahead_of_what_waits(peer: Peer) -> None:
     """Tries to have a frame sent at once while others wait, whoever holds them: the app, the channel, or a `send`."""
     channel = peer.channel
-    assert channel.send_now is not None
-    channel.hold(True)
-    assert channel.send_now is None
-    channel.hold(False)
-    left = channel.try_send(text_frame(b"x" * 1_000_000))
+    assert channel.sender.send_now is not None
+    channel.sender.hold(True)
+    assert channel.sender.send_now is None
+    channel.sender.hold(False)
+    left = channel.sender.try_send(text_frame(b"x" * 1_000_000))
     assert b"" == left
-    assert channel.send_now is None
+    assert channel.sender.send_now is None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(channel.send, left)
+        nursery.start_soon(channel.sender.send, left)
         await peer.frames_until(1)
-    assert channel.send_now is not None
+    assert channel.sender.send_now is not None
     channel.gone()
-    assert channel.send_now is None
+    assert channel.sender.send_now is None
 
 
 async def test_a_peer_that_is_gone(peer: Peer) -> None:
@@ -178,7 +178,7 @@ async def test_a_peer_that_is_gone(peer: Peer) -> None:
     with pytest.raises(trio.EndOfChannel):
         await peer.channel.receive()
     assert VANISHED == peer.channel.end_code
-    await peer.channel.send(text_frame(b"x"))
+    await peer.channel.sender.send(text_frame(b"x"))
     await peer.channel.close(1000, "")
 
 
@@ -203,7 +203,7 @@ async def test_a_cut_in_the_midst_of_sending_what_is_owed(peer: Peer) -> None:
 async def test_a_close_is_not_lost_to_a_cancelled_send(peer: Peer) -> None:
     """Tries to lose the answer to a Close that a `send` had taken along, cancelled before a byte of it was sent."""
     wire = text_frame(b"x" * 200_000)
-    write, room = peer.channel._write_socket, len(wire)
+    write, room = peer.channel.sender._write_socket, len(wire)
 
     def write_no_more_than_the_frame(data: bytes | memoryview) -> int:
         nonlocal room
@@ -213,16 +213,16 @@ async def test_a_close_is_not_lost_to_a_cancelled_send(peer: Peer) -> None:
         room -= sent
         return sent
 
-    peer.channel._write_socket = write_no_more_than_the_frame
+    peer.channel.sender._write_socket = write_no_more_than_the_frame
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.send, wire)
+        nursery.start_soon(peer.channel.sender.send, wire)
         await wait_all_tasks_blocked()
         peer.channel.feed(masked(Opcode.PING, b"!!") + masked(Opcode.CLOSE, b"\x03\xe8"))
         frames = await peer.frames_until(1)
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    peer.channel._write_socket = write
+    peer.channel.sender._write_socket = write
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(peer.channel.close, 1000, "")
@@ -265,8 +265,8 @@ async def test_what_a_cut_peer_sent_is_forgotten(peer: Peer) -> None:
     """Tries to have the server work off a row of commands for somebody who is gone."""
     peer.channel.feed(masked(Opcode.TEXT, b"{}") * 100)
     peer.socket.close()
-    while peer.channel.send_now is not None:
-        peer.channel.try_send(text_frame(b"x" * 1000))
+    while peer.channel.sender.send_now is not None:
+        peer.channel.sender.try_send(text_frame(b"x" * 1000))
     assert [] == peer.channel.unread
     with pytest.raises(trio.EndOfChannel):
         await peer.channel.receive()
@@ -274,10 +274,10 @@ async def test_what_a_cut_peer_sent_is_forgotten(peer: Peer) -> None:
 
 async def test_a_ping_to_a_peer_that_takes_nothing(peer: Peer) -> None:
     """Tries to lose a Ping that has to wait; alone it must go out as soon as there is room."""
-    while not peer.channel.try_send(text_frame(b"x" * 100)):
+    while not peer.channel.sender.try_send(text_frame(b"x" * 100)):
         pass
-    peer.channel._rest = b""  # as if the kernel had been full at the end of a frame
-    peer.channel._settle()
+    peer.channel.sender._rest = b""  # as if the kernel had been full at the end of a frame
+    peer.channel.sender._settle()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.channel.ping)
         await wait_all_tasks_blocked()
@@ -386,12 +386,12 @@ async def test_a_close_while_another_task_receives(peer: Peer) -> None:
 async def test_a_pong_waits_for_the_rest_of_a_frame(peer: Peer, there_is_room: bool) -> None:
     """Tries to have a Pong sent inside of a frame that was sent in part, before its rest is on its way."""
     wire = text_frame(b"x" * 200_000)
-    left = peer.channel.try_send(wire)
+    left = peer.channel.sender.try_send(wire)
     assert b"" == left
     got = await peer.socket.recv(1 << 20) if there_is_room else b""
     peer.channel.feed(masked(Opcode.PING, b"!!"))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.channel.send, left)
+        nursery.start_soon(peer.channel.sender.send, left)
         while len(got) < len(wire) + 4:
             got += await peer.socket.recv(1 << 20)
     assert wire + b"\x8a\x02!!" == got

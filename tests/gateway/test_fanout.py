@@ -116,7 +116,7 @@ async def test_order_where_the_kernel_is_full(connect: Connect) -> None:
         assert expected == await client.messages(count + 2)
     await wait_all_tasks_blocked()
     assert 0 == client.connection.mailbox.size_bytes
-    assert client.channel.send_now is not None, "and it is sent to at once again"
+    assert client.channel.sender.send_now is not None, "and it is sent to at once again"
 
 
 async def test_one_slow_client_among_others(connect: Connect) -> None:

@@ -63,10 +63,10 @@ async def peer() -> AsyncIterator[TlsPeer]:
 
 async def test_messages_both_ways(peer: TlsPeer) -> None:
     """Tries to lose a message over TLS, or to have one written past the encryption."""
-    assert peer.channel.send_now is None
+    assert peer.channel.sender.send_now is None
     wire = text_frame(b"to you")
-    assert wire == peer.channel.try_send(wire)
-    await peer.channel.send(wire)
+    assert wire == peer.channel.sender.try_send(wire)
+    await peer.channel.sender.send(wire)
     assert [b"to you"] == [frame.data for frame in await peer.frames_until(1)]
     await peer.say(Opcode.TEXT, b"to me")
     assert Received(b"to me", is_text=True) == await peer.channel.receive()
@@ -79,7 +79,7 @@ async def test_the_answer_to_the_upgrade_is_first(peer: TlsPeer, taken: bool) ->
         peer.channel.take()
     with trio.fail_after(5):
         await peer.channel.send_answer(b"HTTP/1.1 101 x\r\n\r\n")
-        await peer.channel.send(text_frame(b"first"))
+        await peer.channel.sender.send(text_frame(b"first"))
     got = b""
     while not got.endswith(b"first"):
         got += await peer.stream.receive_some()
@@ -117,7 +117,7 @@ async def test_the_closing_handshake(peer: TlsPeer) -> None:
 async def test_a_write_that_was_given_up(peer: TlsPeer) -> None:
     """Tries to go on with a stream in which a record may be torn."""
     with trio.move_on_after(0.05) as scope:
-        await peer.channel.send(text_frame(b"x" * 10_000_000))
+        await peer.channel.sender.send(text_frame(b"x" * 10_000_000))
     assert scope.cancelled_caught
     with trio.fail_after(1):
         await peer.channel.close(1013, "slow")

@@ -37,7 +37,7 @@ async def test_a_flood_after_our_close(server: Running, opcode: int) -> None:
             try:
                 while True:
                     await client.stream.send_all(flood)
-                    most = max(most, len(channel.unread), len(channel._control))
+                    most = max(most, len(channel.unread), len(channel.sender._control))
             except trio.BrokenResourceError:
                 pass
     assert most < 4096
