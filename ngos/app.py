@@ -117,8 +117,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await nursery.start(hub.run)
             await nursery.start(relay.run)
             await nursery.start(committer.run)
+            await nursery.start(retention.run)
             nursery.start_soon(connections.tell_status)
-            nursery.start_soon(retention.run)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
 

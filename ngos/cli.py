@@ -92,7 +92,7 @@ def client_options(command: Command) -> Command:
     """Add what every client command needs to find the server and to be let in."""
     for option in (
         click.option("--token", envvar="NGOS_TOKEN", help="Sent as `Authorization: Bearer`. [env: NGOS_TOKEN]"),
-        click.option("--client-id", help="The name that others see; default: the server makes one."),
+        click.option("--client-id", help="The name that others see; default: one is made."),
         click.option(
             "--url", default=DEFAULT_URL, envvar="NGOS_URL", help=f"The server. [default: {DEFAULT_URL}; env: NGOS_URL]"
         ),
@@ -125,9 +125,11 @@ def watch(
 ) -> None:
     """Show the events of topics as they come: tokens, graph, experience, system, or your own.
 
-    A table on a terminal, else a line an event. Starts live, what was before is not shown. Ends with exit code 1
-    when the connection is lost. A journal of durable topics has each event once and in order, however often its
-    watcher was killed and started again; `ngos verify --journal` checks that.
+    A table on a terminal, else a line an event. Starts live, what was before is not shown. When the connection
+    breaks it comes back by itself and goes on where it was. Ends with exit code 1 when it may not come back, and
+    when events of a durable topic are lost: then the server's log no longer holds them. A journal of durable topics
+    has each event once and in order, however often its watcher was killed and started again; `ngos verify --journal`
+    checks that.
 
     Example: ngos watch tokens graph --json | jq .payload
     """

@@ -35,7 +35,7 @@ async def watch(
 
     With a journal each event is in it before it is shown, and the topics that it knows go on after its last ones.
 
-    Raises, in a group, what subscribing and reading raise (CommandError, ConnectionLost, SlowSubscriber), and
+    Raises, in a group, what subscribing and reading raise (CommandError, ConnectionLost, GapError, SlowSubscriber), and
     SetupError for a journal that can't be gone on with.
     """
     left = count

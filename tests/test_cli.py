@@ -15,6 +15,7 @@ import trio
 
 from ngos import __version__
 from ngos.__main__ import main
+from ngos.client.backoff import Backoff
 from ngos.client.feed import Event
 from ngos.config import FIELDS, flag, variable
 from ngos.watch import cells, harmless, plain_line
@@ -187,7 +188,7 @@ async def events(peer: Peer, *, then_close: bool = False) -> None:
         await peer.event("tokens", "token.created", seq, token_id="0198c0de-0000-7000-8000-000000000000", weight=1.0)
     await peer.event("chat.x", "said\x1b[2J", None, text="hi")
     if then_close:
-        await peer.socket.aclose(1013, "too slow")
+        await peer.socket.aclose(1008, "enough")
 
 
 async def test_watch_json(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,13 +204,45 @@ async def test_watch_json(nursery: trio.Nursery, capsys: pytest.CaptureFixture[s
 
 
 async def test_watch_loses_the_connection(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
-    """What came before is shown; then one line says why it ended, exit code 1."""
+    """What came before is shown; then, as it may not come back, one line says why it ended, exit code 1."""
     url = await serve(nursery, partial(events, then_close=True))
     assert 1 == await run("watch", "tokens", "chat.x", "--url", url)
     captured = capsys.readouterr()
     assert 4 == len(captured.out.splitlines())
     assert "\x1b" not in captured.out
-    assert "ngos: connection lost: too slow (1013)\n" == captured.err
+    assert "ngos: connection lost: enough (1008)\n" == captured.err
+    nursery.cancel_scope.cancel()
+
+
+async def test_watch_survives_a_break(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tries to have `ngos watch` show an event twice or not at all over a break, or end without a word at a hole."""
+    monkeypatch.setattr("ngos.client.session.Backoff", lambda: Backoff(lambda _a, _b: 0.0))
+    asked: list[dict[str, Any]] = []
+
+    async def script(peer: Peer) -> None:
+        command = await peer.receive()
+        asked.append(command["payload"])
+        match len(asked):
+            case 1:
+                await peer.agree(command)
+                await peer.event("tokens", "x", 1)
+                await peer.socket.aclose(1012)
+            case 2:
+                await peer.agree(command, seq=2, recovered=True, replay=1)
+                await peer.event("tokens", "x", 2)
+                await peer.socket.aclose(1012)
+            case _:
+                await peer.agree(command, seq=9, epoch="0000000b")
+
+    url = await serve(nursery, script)
+    assert 1 == await run("watch", "tokens", "--url", url, "--json")
+    captured = capsys.readouterr()
+    assert [1, 2] == [json.loads(line)["seq"] for line in captured.out.splitlines()]
+    assert [None, 1, 2] == [payload.get("since") for payload in asked]
+    (line,) = captured.err.splitlines()
+    assert line.startswith("ngos: events on 'tokens' after seq 2 of epoch 0000000a are lost")
     nursery.cancel_scope.cancel()
 
 
@@ -295,11 +328,11 @@ async def test_demo_fails_in_one_line(nursery: trio.Nursery, capsys: pytest.Capt
 
     async def script(peer: Peer) -> None:
         await peer.receive()
-        await peer.socket.aclose(1012)
+        await peer.socket.aclose(1008)
 
     url = await serve(nursery, script)
     assert 1 == await run("demo", "--url", url)
-    assert capsys.readouterr().err.splitlines()[-1].startswith("ngos: connection lost: restarting")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("ngos: connection lost: policy")
     nursery.cancel_scope.cancel()
 
 

@@ -67,7 +67,7 @@ async def test_every_watcher_hears_of_the_end(database_url: str) -> None:
         subscribed = trio.Semaphore(0)
 
         async def watch() -> None:
-            async with connect(server.url) as client, client.subscribe("system") as events:
+            async with connect(server.url, reconnect=False) as client, client.subscribe("system") as events:
                 subscribed.release()
                 heard: list[str] = []
                 with pytest.raises(ConnectionLost) as caught:

@@ -9,18 +9,33 @@
 
 Floor 4: imports only `ngos.protocol` and `ngos.errors`, and no server code.
 
+A client outlives its connections: after a break it comes back by itself, sends unanswered commands again under their
+ids, and resumes its subscriptions; what it can't resume without a hole ends with GapError.
+
+Shared by all shells, without I/O and without a clock:
+
 - `errors`: what may go wrong, as a tree
 - `feed`: an event, and the bounded buffer between the connection and one consumer
-- `session`: the sans-I/O core, shared by all shells
-- `api`: the commands as methods, shared by all shells
-- `trio`, with `socket` and `subscription`: the shell for Trio programs
+- `topic`: one topic's feeds, and what to ask of the server for them
+- `topics`: all that is followed
+- `requests`: who waits for which reply, and what is sent again
+- `backoff`: how long to wait before connecting again
+- `session`: what is to be done with each message, and after each connection
+- `api`: the commands as methods
+
+The shell for Trio programs:
+
+- `trio`: `connect` and the client
+- `subscription`: a topic as an iterator
+- `connection`: one socket after another
+- `socket`: opening one
 """
 
 from ngos.client.errors import (
-    AlreadySubscribed,
     CommandError,
     ConnectFailed,
     ConnectionLost,
+    GapError,
     NotFound,
     RequestTimeout,
     RequestTooBig,
@@ -28,16 +43,18 @@ from ngos.client.errors import (
     SlowSubscriber,
 )
 from ngos.client.feed import Event
+from ngos.client.session import State
 
 __all__ = [
-    "AlreadySubscribed",
     "CommandError",
     "ConnectFailed",
     "ConnectionLost",
     "Event",
+    "GapError",
     "NotFound",
     "RequestTimeout",
     "RequestTooBig",
     "SessionError",
     "SlowSubscriber",
+    "State",
 ]

@@ -76,8 +76,9 @@ class Api(ABC):
     ) -> Token:
         """Create a token; its point at level i is (coord_x[i], coord_y[i], coord_z[i]), missing numbers are 0.0.
 
-        A `token_id` that exists already is CommandError `conflict`. To be able to send it again after a lost
-        connection without a second effect, use `request(TokenCreate(...), id=...)`.
+        A `token_id` that exists already is CommandError `conflict`. After a break the client sends it again without
+        a second effect; for a program that does so itself, after RequestTimeout or its own restart, there is
+        `request(TokenCreate(...), id=...)`, with the same `client_id`.
         """
         command = c.TokenCreate(
             token_id=_optional_id(token_id),

@@ -8,8 +8,8 @@
         ├── NotFound             the server answered that it has no such token
         ├── RequestTimeout       no answer within the caller's time; whether it took effect is unknown
         ├── RequestTooBig        the caller's: over the server's `message_bytes`; nothing was sent
-        ├── AlreadySubscribed    the caller's: one topic, one position per client; nothing was sent
-        └── SlowSubscriber       the consumer's: it read events slower than they came
+        ├── GapError             the log no longer holds what a subscription is due: events are missing
+        └── SlowSubscriber       the consumer's: it read ephemeral events slower than they came
 
 `ngos.protocol.codec.MessageError`, a ValueError, is a reply that is not what the protocol says: the server's fault.
 """
@@ -35,17 +35,35 @@ class SessionError(NgosError):
 
 
 class ConnectFailed(SessionError):
-    """No connection to `url`. `reason` is one line; `status` is the HTTP status where the server answered with one."""
+    """No connection to `url`. `reason` is one line; `status` is the HTTP status where the server answered with one.
 
-    def __init__(self, url: str, reason: str, *, status: int | None = None) -> None:
+    `retry_after_s` is what it asked for (RFC 9110 section 10.2.3), where it did; `lost` is set where there was a
+    connection, but no greeting.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        lost: ConnectionLost | None = None,
+    ) -> None:
         super().__init__(f"can't connect to {url}: {reason}")
         self.url = url
         self.reason = reason
         self.status = status
+        self.retry_after_s = retry_after_s
+        self.lost = lost
 
 
 class ConnectionLost(SessionError):
-    """The connection ended with close code `code` (protocol.md section 8; 1006: without a goodbye)."""
+    """The connection ended with close code `code` (protocol.md section 8; 1006: without a goodbye).
+
+    A client that reconnects raises it only when that is over: after a code that does not let it, after a refusal
+    (401 is told as 4401, 403 as 4403), and when it was closed by its own program.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"connection lost: {reason or _meaning(code) or 'no reason given'} ({code})")
@@ -56,9 +74,9 @@ class ConnectionLost(SessionError):
     def may_reconnect(self) -> bool:
         """Whether protocol.md section 8 lets a client connect again by itself."""
         try:
-            return CloseCode(self.code).may_reconnect
+            return self.code == NO_GOODBYE or CloseCode(self.code).may_reconnect
         except ValueError:
-            return self.code == NO_GOODBYE
+            return False
 
 
 NO_GOODBYE = 1006
@@ -106,7 +124,10 @@ class RequestTimeout(SessionError):
 
 
 class RequestTooBig(SessionError):
-    """The command is `size_bytes` long and the server takes `limit_bytes`; sending it would end the connection."""
+    """The command is `size_bytes` long and the server takes `limit_bytes`; sending it would end the connection.
+
+    Where the server that the client came back to takes less than the one before, whether it took effect is unknown.
+    """
 
     def __init__(self, command: str, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"{command} takes {size_bytes} bytes, the server's limit is {limit_bytes}")
@@ -115,19 +136,30 @@ class RequestTooBig(SessionError):
         self.limit_bytes = limit_bytes
 
 
-class AlreadySubscribed(SessionError):
-    """`since` would move the position of another subscription of this client to the same topic."""
+class GapError(SessionError):
+    """Events of a durable topic after `seq` in `epoch` can't be had any more (protocol.md section 5).
 
-    def __init__(self, topic: str) -> None:
-        super().__init__(f"this client follows {topic!r} already: only its first subscription can choose a position")
-        self.topic = topic
+    `seq` and `epoch` are the last position that this subscription had; `now`, (epoch, seq), is the server's new one,
+    None where the topic is not durable any more. Nobody's fault but time's: the log was pruned, lost or reset.
+    """
 
-
-class SlowSubscriber(SessionError):
-    """The buffer of a subscription was full. On a durable topic, subscribe with `since` = `seq` and `epoch`."""
-
-    def __init__(self, topic: str | None, seq: int | None, epoch: str | None) -> None:
-        super().__init__(f"events on {topic!r} came faster than they were read; the last one kept has seq {seq}")
+    def __init__(self, topic: str, seq: int, epoch: str | None, now: tuple[str, int] | None) -> None:
+        there = "keeps no log now" if now is None else f"is at seq {now[1]} of epoch {now[0]}"
+        had = f"seq {seq}" if epoch is None else f"seq {seq} of epoch {epoch}"
+        super().__init__(
+            f"events on {topic!r} after {had} are lost, the server {there}: "
+            "fetch the state anew and subscribe since its position"
+        )
         self.topic = topic
         self.seq = seq
         self.epoch = epoch
+        self.now = now
+
+
+class SlowSubscriber(SessionError):
+    """The buffer of a subscription to an ephemeral topic, or to broadcasts, was full; what came next is lost."""
+
+    def __init__(self, topic: str | None) -> None:
+        what = "broadcasts" if topic is None else f"events on {topic!r}"
+        super().__init__(f"{what} came faster than they were read, and are not kept for later")
+        self.topic = topic

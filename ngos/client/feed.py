@@ -1,6 +1,6 @@
 """An event, and the bounded buffer between the connection and one consumer of a topic.
 
-Sans-I/O and never waiting: offering to a full feed ends that feed, so that one consumer can hold up nobody else.
+Sans-I/O and never waiting: a full feed takes no more, so that one consumer can hold up nobody else.
 May import `ngos.client.errors` and the protocol.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ngos.client.errors import SessionError, SlowSubscriber
+from ngos.client.errors import GapError, SessionError, SlowSubscriber
 from ngos.protocol.catalog import EVENTS
 from ngos.protocol.codec import Envelope, structure
 from ngos.protocol.messages import Event as EventMessage
@@ -62,48 +62,100 @@ class Event:
         )
 
 
+@frozen
+class Position:
+    """A place in a durable topic's log. `epoch` is None only where a caller gave a number without one."""
+
+    epoch: str | None
+    seq: int
+
+
 class Feed:
     """The events of one topic for one consumer: at most `limit_events` of at most `limit_bytes` on the wire.
+
+    On a durable topic it takes each event once and in order, and only while it is `following`: without room it stops
+    to, and is `has_room` again when its consumer has taken half; what it missed is in the server's log. A hole ends
+    it with GapError. On an ephemeral topic no log is there to help, and a full feed ends with SlowSubscriber.
 
     `wake` is called, never awaited, when there is something new to see: an event, the opening, or the end.
     """
 
-    def __init__(self, topic: str | None, *, limit_events: int, limit_bytes: int, wake: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        topic: str | None,
+        *,
+        limit_events: int,
+        limit_bytes: int,
+        wake: Callable[[], object],
+        start: Position | None = None,
+    ) -> None:
+        """`start` is the position to begin after; None begins with what comes next."""
         self.topic = topic
         self.opening: Subscribed | None = None
         self.ended: SessionError | None = None
         self.abandoned = False
-        """The consumer is gone without a word; the session drops the feed when the next event comes."""
-        self.seq: int | None = None
-        """The position of the last event that was taken: what to resume from."""
-        self._waiting: deque[tuple[Event, int]] = deque()
+        """The consumer is gone without a word; the session drops the feed when it next looks at the topic."""
+        self.taken = start
+        """The position of the last event that was taken, on a durable topic: what to resume from."""
+        self.position = start
+        """The position of the last event that was offered and not refused."""
+        self.following = False
+        """Whether what the connection brings next is, or comes before, what this feed is due."""
+        self.on_room: Callable[[], object] | None = None
+        """Called when a feed that does not follow has room again."""
+        self._waiting: deque[tuple[Event, int, Position | None]] = deque()
         self._waiting_bytes = 0
         self._limit_events = limit_events
         self._limit_bytes = limit_bytes
         self._wake = wake
 
-    def open(self, reply: Subscribed) -> None:
-        """The server agreed. Events come only after this."""
-        self.opening = reply
-        self.seq = reply.seq
-        self._wake()
+    @property
+    def has_room(self) -> bool:
+        """Whether it is worth asking for more: half of the buffer is free."""
+        return len(self._waiting) <= self._limit_events // 2 and self._waiting_bytes <= self._limit_bytes // 2
 
-    def offer(self, event: Event, size_bytes: int) -> None:
-        """Add an event; when there is no room, end with SlowSubscriber instead."""
-        if self.ended is not None:
+    def follow(self, position: Position | None, reply: Subscribed) -> None:
+        """From here on, take events after `position`, or all where that is None; `reply` as this feed sees it."""
+        self.following = True
+        if self.position != position:  # where it starts was not known in full, or the topic's kind has changed
+            self.position = self.taken = position
+        if self.opening is None:
+            self.opening = reply
+            self._wake()
+
+    def offer(self, event: Event, size_bytes: int, position: Position | None = None) -> None:
+        """Take an event that comes after the last one; nothing happens where it is a repeat, or not followed.
+
+        `position` is the event's, on a durable topic.
+        """
+        if not self.following:
             return
+        if position is not None and self.position is not None:
+            if position.epoch == self.position.epoch and position.seq <= self.position.seq:
+                return
+            if position.epoch != self.position.epoch or position.seq > self.position.seq + 1:
+                self.gap((position.epoch or "", position.seq))
+                return
         # One event always fits: else an event over the limit could never be delivered.
         full = len(self._waiting) >= self._limit_events or self._waiting_bytes + size_bytes > self._limit_bytes
         if full and self._waiting:
-            last = self._waiting[-1][0]
-            self.end(SlowSubscriber(self.topic, last.seq, last.epoch))
+            self.following = False
+            if position is None:
+                self.end(SlowSubscriber(self.topic))
             return
-        self._waiting.append((event, size_bytes))
+        self.position = position
+        self._waiting.append((event, size_bytes, position))
         self._waiting_bytes += size_bytes
         self._wake()
 
+    def gap(self, now: tuple[str, int] | None) -> None:
+        """What comes after `position` is lost: end with GapError."""
+        had = self.position or Position(None, 0)
+        self.end(GapError(self.topic or "", had.seq, had.epoch, now))
+
     def end(self, error: SessionError) -> None:
         """No more events. What waits can still be taken, then `error` is raised. The first end counts."""
+        self.following = False
         if self.ended is None:
             self.ended = error
             self._wake()
@@ -111,10 +163,12 @@ class Feed:
     def take(self) -> Event | None:
         """Return the next event, or None when there is none yet. Raises what ended the feed, when it is empty."""
         if self._waiting:
-            event, size_bytes = self._waiting.popleft()
+            event, size_bytes, position = self._waiting.popleft()
             self._waiting_bytes -= size_bytes
-            if event.seq is not None:
-                self.seq = event.seq
+            if position is not None:
+                self.taken = position
+            if not self.following and self.ended is None and self.has_room and self.on_room is not None:
+                self.on_room()
             return event
         if self.ended is not None:
             raise self.ended.again()

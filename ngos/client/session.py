@@ -1,67 +1,89 @@
 """The client's side of the protocol without I/O: messages in, messages out, and who waits for which reply.
 
-Never waits, never reads a clock, knows no event loop: the shells (`ngos.client.trio`) do. Feeding it what the server
-sends never raises; a failure is a state (`ended`) that everyone who waits hears of. May import the rest of this
+Never waits, never reads a clock, knows no event loop: the shells (`ngos.client.trio`) do. It outlives connections:
+a shell brings it one after another and asks it, each time one ends, whether and when to bring the next. Feeding it
+what the server sends never raises; a failure is a state that everyone who waits hears of. May import the rest of this
 package except the shells, and the protocol.
 
-What is bounded by whom: `_pending` and `_output` hold a message for each caller that waits (the shell lets at most
-`limits.in_flight` in), and one `unsubscribe` for each subscription that a caller had; `Feed` bounds itself.
-
-Not here yet: cursors, resume and re-sending over several connections. Their place is `_Topic.seq` with `epoch`,
-which is kept for each topic already, and `_Pending.message`, which is what would be sent again.
+A shell's duties, for each connection: `receive` each message, send what `take_output` returns whenever `on_output`
+was called, end the connection when there is a `verdict`, then call `disconnected`; or `refused`, where there came to
+be none. Both return the seconds to wait before the next, or None: no more.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import OrderedDict
+import re
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
-import orjson
-from attrs import define, evolve, field, frozen
-
-from ngos.client.errors import AlreadySubscribed, CommandError, ConnectionLost, RequestTooBig, SessionError
-from ngos.client.feed import Event, Feed
+from ngos.client.backoff import Backoff
+from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, SessionError
+from ngos.client.feed import Feed
+from ngos.client.requests import Outcome, Requests
+from ngos.client.topics import Topics
+from ngos.protocol import PROTOCOL_VERSION
 from ngos.protocol.close import CloseCode
-from ngos.protocol.codec import Envelope, MessageError, encode_command, parse, structure
-from ngos.protocol.commands import Command, Subscribe, Unsubscribe
-from ngos.protocol.messages import ConnectionEstablished, ErrorReply, Subscribed
+from ngos.protocol.codec import Envelope, MessageError, parse, structure
+from ngos.protocol.commands import Authenticate, Command
+from ngos.protocol.messages import (
+    Authenticated,
+    ConnectionEstablished,
+    ErrorReply,
+    SystemDraining,
+)
 
-Outcome = Envelope | SessionError
-"""What a command comes to: its reply, or why there is none."""
+GOOD_S: Final = 5.0
+"""A connection that lasted so long proved good, if nothing else did."""
+PAUSE_S: Final = 1.0
+"""The least wait after 4429, "too many messages for too long"."""
+LONGEST_WISH_S: Final = 300.0
+"""Of what a server asks a client to wait, no more than this is obeyed: a slip there must not end clients here."""
+
+_WORTH_ANOTHER_TRY: Final = frozenset({408, 425, 429})
+_EPOCH: Final = re.compile("[0-9a-f]{8}")
+_CODES: Final = {401: CloseCode.UNAUTHENTICATED, 403: CloseCode.FORBIDDEN}
 
 
-@frozen
-class _Pending:
-    """A command without a reply. `message` is what was, or will be, sent."""
+class State(Enum):
+    """Whether a client has a connection: it has; it has not, and seeks one; it never will again."""
 
-    message: str
-    on_done: Callable[[Outcome], None]
-
-
-@define
-class _Topic:
-    """A topic that feeds follow. `opening` is None until the server has agreed; `seq` is the last event's."""
-
-    opening: Subscribed | None = None
-    seq: int | None = None
-    feeds: list[Feed] = field(factory=list)
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
 
 
 class Session:
-    """One connection's state. Callers feed `receive` and drain `take_output`, and call `end` when it is over."""
+    """A client's state, over all its connections.
 
-    def __init__(self) -> None:
+    `reconnect` is whether the first connection may have a successor. `on_output` is called when there is something to
+    send, `on_state` when `state` has changed; both must not call back.
+    """
+
+    def __init__(
+        self,
+        *,
+        reconnect: bool = True,
+        backoff: Backoff | None = None,
+        on_output: Callable[[], object] = lambda: None,
+        on_state: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.state = State.RECONNECTING
         self.established: ConnectionEstablished | None = None
+        """The latest connection's greeting."""
+        self.verdict: ConnectionLost | None = None
+        """Why the connection that is there is to be ended from this side."""
         self.ended: ConnectionLost | None = None
-        # Ids make commands idempotent per client_id (section 6), so no two sessions may ever share one.
-        self._prefix = secrets.token_hex(8)
-        self._count = 0
-        self._pending: dict[str, _Pending] = {}
-        self._output: OrderedDict[str, str] = OrderedDict()
-        self._topics: dict[str, _Topic] = {}
-        self._broadcasts: list[Feed] = []
+        """Why there will be no connection any more."""
+        self._reconnect = reconnect
+        self._backoff = backoff or Backoff()
+        self._on_output = on_output
+        self._on_state = on_state
+        self._requests = Requests()
+        self._topics = Topics(self._requests, on_output=on_output, on_refused=self._refused, reconnect=reconnect)
+        self._proof: str | None = None
+        self._proved_good = False
+        self._wish_s = 0.0
 
     # Requests
 
@@ -75,154 +97,183 @@ class Session:
     ) -> str:
         """Queue a command and return its id; `on_done` is called once with what it comes to.
 
+        It is sent when there is a connection and its turn has come, and again, under the same id, on the next
+        connection where one breaks before the reply.
+
         Raises ConnectionLost; RequestTooBig, ValueError (the id waits for a reply already) and TypeError (a value
         that JSON does not have), which are the caller's fault. Then nothing was queued.
         """
         if self.ended is not None:
             raise self.ended.again()
-        if id_ is None:
-            self._count += 1
-            id_ = f"{self._prefix}-{self._count}"
-        elif id_ in self._pending:
-            raise ValueError(f"the command {id_!r} waits for its reply already")
-        name = command if isinstance(command, str) else command.TYPE
-        if isinstance(command, Command):
-            data = encode_command(command, id_)
-        else:
-            data = orjson.dumps({"id": id_, "type": command, "payload": {} if payload is None else payload})
-        if self.established is not None and len(data) > self.established.limits.message_bytes:
-            raise RequestTooBig(name, len(data), self.established.limits.message_bytes)
-        message = data.decode()
-        self._pending[id_] = _Pending(message, on_done)
-        self._output[id_] = message
+        if (command if isinstance(command, str) else command.TYPE) == Authenticate.TYPE:
+            token = command.token if isinstance(command, Authenticate) else (payload or {}).get("token")
+            on_done = self._remembering(str(token), on_done)
+        id_ = self._requests.add(command, payload, on_done, id_=id_)
+        self._on_output()
         return id_
 
     def forget(self, id_: str) -> None:
         """Nobody waits for this reply any more. What was not taken yet is never sent."""
-        self._pending.pop(id_, None)
-        self._output.pop(id_, None)
+        self._requests.forget(id_)
+        self._on_output()  # there may be room on the wire now
 
     # Subscriptions
 
-    def attach(self, feed: Feed, *, since: int | None = None, epoch: str | None = None) -> None:
-        """Let a feed follow its topic, or all broadcasts if that is None. `feed.open` or `feed.end` is called later.
+    def attach(self, feed: Feed) -> None:
+        """Let a feed follow its topic from its position, or all broadcasts if that is None.
 
-        Only a topic's first feed costs a command; the others join where it is. Raises ConnectionLost, and
-        AlreadySubscribed (the caller's fault).
+        `feed.opening` is set, or the feed ended, later; without a connection, when there is one again. Raises
+        ConnectionLost, and ValueError for what can't be a position: the caller's fault.
         """
         if self.ended is not None:
             raise self.ended.again()
-        if feed.topic is None:
-            self._broadcasts.append(feed)
-            return
-        topic = self._topics.get(feed.topic)
-        if topic is None:
-            topic = _Topic()
-            command = Subscribe(topic=feed.topic, since=since, epoch=epoch)
-            self.request(command, None, lambda outcome: self._opened(feed.topic or "", topic, since, outcome))
-            self._topics[feed.topic] = topic
-        elif since is not None:
-            raise AlreadySubscribed(feed.topic)
-        topic.feeds.append(feed)
-        if topic.opening is not None:
-            feed.open(evolve(topic.opening, seq=topic.seq, recovered=False, replay=0))
+        start = feed.position
+        # The server would refuse it, and with it the others of this topic that are asked for together.
+        if start is not None and (start.seq < 0 or (start.epoch is not None and not _EPOCH.fullmatch(start.epoch))):
+            raise ValueError(f"not a position: since {start.seq}, epoch {start.epoch!r}")
+        self._topics.attach(feed)
 
     def detach(self, feed: Feed) -> None:
         """Stop a feed. The last one of a topic queues `unsubscribe`, whose reply nobody waits for."""
-        if feed.topic is None:
-            if feed in self._broadcasts:
-                self._broadcasts.remove(feed)
-            return
-        topic = self._topics.get(feed.topic)
-        if topic is None or feed not in topic.feeds:
-            return
-        topic.feeds.remove(feed)
-        if not topic.feeds:
-            del self._topics[feed.topic]
-            if self.ended is None:
-                self.request(Unsubscribe(topic=feed.topic), None, lambda _: None)
+        self._topics.detach(feed)
 
-    def _opened(self, name: str, topic: _Topic, since: int | None, outcome: Outcome) -> None:
-        error: SessionError
-        if isinstance(outcome, SessionError):
-            error = outcome
-        else:
-            try:
-                reply = structure(outcome.payload, Subscribed)
-            except MessageError as exc:
-                error = ConnectionLost(CloseCode.PROTOCOL_ERROR, str(exc))
-            else:
-                topic.opening = reply
-                topic.seq = since if reply.recovered else reply.seq
-                for feed in topic.feeds:
-                    feed.open(evolve(reply, seq=topic.seq))
-                return
-        if self._topics.get(name) is topic:
-            del self._topics[name]
-        for feed in topic.feeds:
-            feed.end(error)
-
-    # The wire
+    # Connections
 
     def receive(self, data: str | bytes) -> None:
-        """Take one message from the server. Never raises: what can't be read ends the session with 1002."""
-        if self.ended is not None:
+        """Take one message from the server; a connection's first is its greeting.
+
+        Never raises: what can't be read is a verdict, 1002, and ends the session.
+        """
+        if self.ended is not None or self.verdict is not None:
             return
         try:
             envelope = parse(data)
-            if self.established is None:
+            if self.state is State.RECONNECTING:
                 self._greet(envelope)
-                return
+            elif envelope.reply_to is not None:
+                self._proved_good |= self._requests.answer(envelope)
+            elif envelope.topic is not None or envelope.type != ErrorReply.TYPE:
+                self._proved_good = True
+                if envelope.type == SystemDraining.TYPE and envelope.topic == SystemDraining.TOPIC:
+                    self._wish(structure(envelope.payload, SystemDraining).reconnect_after_ms / 1000)
+                self._topics.deliver(envelope, len(data))
         except MessageError as exc:
-            self.end(ConnectionLost(CloseCode.PROTOCOL_ERROR, str(exc)))
-            return
-        if envelope.reply_to is not None:
-            pending = self._pending.pop(envelope.reply_to, None)
-            if pending is not None:
-                failed = envelope.type == ErrorReply.TYPE
-                pending.on_done(CommandError(envelope) if failed else envelope)
-        elif envelope.topic is not None:
-            self._route(envelope, envelope.topic, len(data))
-        elif envelope.type != ErrorReply.TYPE:
-            self._deliver(self._broadcasts, Event.from_envelope(envelope), len(data))
+            self.end_connection(ConnectionLost(CloseCode.PROTOCOL_ERROR, str(exc)))
+        self._on_output()
 
     def take_output(self) -> str | None:
-        """Return the next message to send, in the order of the calls that caused them, or None."""
-        if self.ended is not None or not self._output:
+        """Return the next message to send, in the order of the calls that caused them, or None: nothing for now."""
+        if self.state is not State.CONNECTED or self.verdict is not None:
             return None
-        return self._output.popitem(last=False)[1]
+        return self._requests.take()
+
+    def end_connection(self, error: ConnectionLost) -> None:
+        """Set the verdict, if there is none: the shell is to end this connection. `disconnected` comes after it."""
+        if self.verdict is None:
+            self.verdict = error
+        if not self._may_return(error):
+            self.end(error)
+
+    def disconnected(self, error: ConnectionLost, up_s: float = 0.0) -> float | None:
+        """The connection is over, `up_s` seconds after its greeting; an earlier verdict is the reason, else `error`.
+
+        Returns the seconds to wait before the next, or None: the session has ended.
+        """
+        if self.ended is not None:
+            return None
+        reason, self.verdict = self.verdict or error, None
+        if not self._may_return(reason):
+            self.end(reason)
+            return None
+        if self._proved_good or up_s >= GOOD_S:
+            self._backoff.reset()
+        self._proved_good = False
+        self._requests.disconnect()
+        self._topics.disconnect()
+        self._change(State.RECONNECTING)
+        if reason.code == CloseCode.TOO_MANY_MESSAGES:
+            self._wish(PAUSE_S)
+        return self._next_s()
+
+    def refused(self, error: ConnectFailed) -> float | None:
+        """There came to be no connection. Returns the seconds to wait before the next try, or None: no more."""
+        if self.ended is not None:
+            return None
+        lost = error.lost
+        if error.status is not None and error.status < 500 and error.status not in _WORTH_ANOTHER_TRY:
+            lost = ConnectionLost(_CODES.get(error.status, CloseCode.POLICY), str(error))
+        if lost is not None and not self._may_return(lost):
+            self.end(lost)
+            return None
+        self._wish(error.retry_after_s or 0.0)
+        return self._next_s()
 
     def end(self, error: ConnectionLost) -> None:
-        """The connection is over: everyone who waits hears `error`. The first end counts."""
+        """No more connections: everyone who waits hears `error`. The first end counts."""
         if self.ended is not None:
             return
         self.ended = error
-        pending, self._pending = self._pending, {}
-        self._output.clear()
-        for waiting in pending.values():
-            waiting.on_done(error)
-        for topic in self._topics.values():
-            for feed in topic.feeds:
-                feed.end(error)
-        for feed in self._broadcasts:
-            feed.end(error)
+        self._requests.fail(error)
+        self._topics.end(error)
+        self._change(State.ENDED)
+
+    # Inside
 
     def _greet(self, envelope: Envelope) -> None:
         if envelope.type != ConnectionEstablished.TYPE:
             raise MessageError(f"the first message is {envelope.type!r}, not {ConnectionEstablished.TYPE!r}")
-        self.established = structure(envelope.payload, ConnectionEstablished)
+        established = structure(envelope.payload, ConnectionEstablished)
+        if established.server.protocol != PROTOCOL_VERSION:
+            spoken = established.server.protocol
+            raise MessageError(f"the server speaks protocol {spoken}, this client {PROTOCOL_VERSION}")
+        self.established = established
+        self._wish_s = 0.0
+        self._change(State.CONNECTED)
+        # In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our
+        # commands cause would be missed on ephemeral topics; then the commands.
+        again = self._requests.connect(established.limits)
+        if self._proof is not None:
+            self._requests.add(Authenticate(token=self._proof), None, self._proven, ours=True)
+        self._topics.connect()
+        self._requests.resend(again)
 
-    def _route(self, envelope: Envelope, name: str, size_bytes: int) -> None:
-        topic = self._topics.get(name)
-        if topic is None or topic.opening is None:
-            return  # the tail of a subscription that was given up
-        if envelope.seq is not None:
-            topic.seq = envelope.seq
-        self._deliver(topic.feeds, Event.from_envelope(envelope), size_bytes)
+    def _refused(self, error: SessionError) -> None:
+        """Subscriptions that were followed can't go on here, which is not yet for their consumers to hear."""
+        self._wish(_retry_after_s(error))
+        self.end_connection(ConnectionLost(CloseCode.TRY_AGAIN_LATER, str(error)))
 
-    def _deliver(self, feeds: list[Feed], event: Event, size_bytes: int) -> None:
-        for feed in tuple(feeds):
-            if not feed.abandoned:
-                feed.offer(event, size_bytes)
-            if feed.abandoned or feed.ended is not None:
-                self.detach(feed)
+    def _remembering(self, token: str, on_done: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+        """Keep a proof that was accepted: later connections are nobody's until they have shown it too."""
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Envelope) and outcome.type == Authenticated.TYPE:
+                self._proof = token
+            on_done(outcome)
+
+        return done
+
+    def _proven(self, outcome: Outcome) -> None:
+        if isinstance(outcome, CommandError):
+            code = CloseCode.TRY_AGAIN_LATER if outcome.retryable else CloseCode.UNAUTHENTICATED
+            self.end_connection(ConnectionLost(code, str(outcome)))
+
+    def _may_return(self, error: ConnectionLost) -> bool:
+        # 4401 wants a new token, which only the program could have.
+        return self._reconnect and error.may_reconnect and error.code != CloseCode.UNAUTHENTICATED
+
+    def _wish(self, seconds: float) -> None:
+        self._wish_s = max(self._wish_s, min(seconds, LONGEST_WISH_S))
+
+    def _next_s(self) -> float:
+        wish_s, self._wish_s = self._wish_s, 0.0
+        return self._backoff.next_s(at_least_s=wish_s)
+
+    def _change(self, state: State) -> None:
+        self.state = state
+        self._on_state()
+
+
+def _retry_after_s(error: SessionError) -> float:
+    details = error.details if isinstance(error, CommandError) else {}
+    after_ms = details.get("retry_after_ms")
+    return after_ms / 1000 if isinstance(after_ms, int) else 0.0

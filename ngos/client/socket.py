@@ -26,8 +26,8 @@ RECEIVE_BYTES = 64 * 1024
 
 async def open_socket(
     nursery: trio.Nursery, closing: AsyncExitStack, url: str, client_id: str | None, token: str | None
-) -> WebSocketConnection:
-    """Connect and shake hands; no compression is offered.
+) -> tuple[WebSocketConnection, WatchedStream]:
+    """Connect and shake hands; no compression is offered. Also returns the stream below, which sees every frame.
 
     The socket's reader runs in `nursery`, which the caller cancels; `closing` closes its stream, for trio-websocket
     leaves it open when the peer hung up first. Raises ConnectFailed. Cancelled, it leaves nothing that these two
@@ -35,16 +35,16 @@ async def open_socket(
     """
     secure, host, port, resource = _parse(url, client_id)
     headers = [] if token is None else [(b"authorization", b"Bearer " + _header(url, token))]
-    stream = await _open_stream(url, secure, host, port)
+    stream = WatchedStream(await _open_stream(url, secure, host, port))
     closing.push_async_callback(trio.aclose_forcefully, stream)
     authority = f"[{host}]" if ":" in host else host
     if port != (443 if secure else 80):
         authority += f":{port}"
     reader = _Reader(nursery)
     with reader.opening:
-        return await wrap_client_stream(
+        socket = await wrap_client_stream(
             cast(trio.Nursery, reader),
-            stream,
+            cast(trio.SocketStream, stream),
             authority,
             resource,
             extra_headers=headers,
@@ -52,9 +52,34 @@ async def open_socket(
             max_message_size=MESSAGE_BYTES,
             receive_buffer_size=RECEIVE_BYTES,
         )
+        return socket, stream
     if reader.refused is not None:
-        raise ConnectFailed(url, _refusal(reader.refused), status=reader.refused.status_code)
+        refused = reader.refused
+        raise ConnectFailed(url, _refusal(refused), status=refused.status_code, retry_after_s=_retry_after_s(refused))
     raise ConnectFailed(url, "it hung up before it answered: not a WebSocket server?")
+
+
+class WatchedStream(trio.abc.Stream):
+    """A stream that knows when something last came: trio-websocket answers Pings without a word to anyone."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.received_s = trio.current_time()
+        """When something last came, on Trio's clock."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        self.received_s = trio.current_time()
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Reader:
@@ -130,6 +155,14 @@ def _unreachable(exc: OSError) -> str:
         return "connection refused: is the server running?"
     first = causes[0]
     return (first.strerror if isinstance(first, OSError) else None) or str(first)
+
+
+def _retry_after_s(exc: ConnectionRejected) -> float | None:
+    """Seconds only: the other form, a date, is of use to those who trust two clocks."""
+    for name, value in exc.headers:
+        if name.lower() == b"retry-after" and value.isdigit():
+            return float(value)
+    return None
 
 
 def _refusal(exc: ConnectionRejected) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import trio
 
 from ngos.client.errors import RequestTimeout
-from ngos.client.feed import Event, Feed
+from ngos.client.feed import Event, Feed, Position
 from ngos.client.session import Session
 from ngos.protocol.messages import Subscribed
 
@@ -23,15 +22,19 @@ class Subscription:
         async for event in client.subscribe("tokens"): ... # subscribed at the first event's wait; unsubscribed by
                                                            # `aclose()`, or some time after the iterator is gone
 
-    Iterating never ends by itself. It raises, after the events that came before: ConnectionLost, SlowSubscriber
-    (the consumer's fault; the other subscribers go on), and at the start what `Client.request` raises, or
-    AlreadySubscribed. A cancelled wait loses no event.
+    On a durable topic each event comes once and in order, over breaks of the connection and however slowly it is
+    read: what does not fit into the buffer is fetched again from the server's log. On an ephemeral topic what was
+    published during a break is missed (protocol.md section 4).
+
+    Iterating never ends by itself. It raises, after the events that came before: GapError where the log no longer
+    holds the next one, ConnectionLost when the client has ended, SlowSubscriber on an ephemeral topic (the consumer's
+    fault; the other subscribers go on), and at the start what `Client.request` raises. A cancelled wait loses no
+    event.
     """
 
     def __init__(
         self,
         session: Session,
-        flush: Callable[[], None],
         request_s: float,
         topic: str | None,
         *,
@@ -40,16 +43,14 @@ class Subscription:
         buffer_events: int,
         buffer_bytes: int,
     ) -> None:
-        """Made by `Client.subscribe`. `flush` is called when the session has something to send."""
+        """Made by `Client.subscribe`."""
         self._session = session
-        self._flush = flush
         self._request_s = request_s
-        self._since = since
-        self._epoch = epoch
         self._waiters = trio.lowlevel.ParkingLot()
         # The feed must not know this object, or an abandoned one could not be told from one in use.
         wake = self._waiters.unpark_all
-        self._feed = Feed(topic, limit_events=buffer_events, limit_bytes=buffer_bytes, wake=wake)
+        start = None if since is None else Position(epoch, since)
+        self._feed = Feed(topic, limit_events=buffer_events, limit_bytes=buffer_bytes, wake=wake, start=start)
         self._attached = False
         self._closed = False
 
@@ -59,12 +60,23 @@ class Subscription:
 
     @property
     def seq(self) -> int | None:
-        """The position: the last event that was handed out, or what the subscription started after."""
-        return self._feed.seq
+        """The position: the last event that was handed out, or what the subscription started after.
+
+        None before the start, and on ephemeral topics. With `epoch`, it is what another `subscribe` resumes since.
+        """
+        return None if self._feed.taken is None else self._feed.taken.seq
+
+    @property
+    def epoch(self) -> str | None:
+        """The log that `seq` counts in."""
+        return None if self._feed.taken is None else self._feed.taken.epoch
 
     @property
     def opening(self) -> Subscribed:
-        """The server's answer: `durable`, `epoch`, `seq`, `recovered`, `replay`. Raises RuntimeError before it."""
+        """The server's first answer: `durable`, `epoch`, `seq`, `recovered`, `replay`. Raises RuntimeError before it.
+
+        `seq` is where this subscription starts, and `replay` how many events of the past it gets.
+        """
         if self._feed.opening is None:
             raise RuntimeError("not subscribed yet")
         return self._feed.opening
@@ -101,19 +113,17 @@ class Subscription:
         self._closed = True
         self._feed.clear()
         self._session.detach(self._feed)
-        self._flush()
         self._waiters.unpark_all()
 
     def __del__(self) -> None:
-        # Perhaps outside of Trio, so only a mark. The session drops the feed at the topic's next event.
+        # Perhaps outside of Trio, so only a mark. The session drops the feed when it next looks at the topic.
         self._feed.abandoned = True
 
     async def _open(self) -> None:
         if self._attached or self._closed:
             raise RuntimeError("a subscription can be entered once")
-        self._session.attach(self._feed, since=self._since, epoch=self._epoch)
+        self._session.attach(self._feed)
         self._attached = True
-        self._flush()
         try:
             await trio.lowlevel.checkpoint()
             if self._feed.topic is None:

@@ -4,34 +4,33 @@
         async for event in client.subscribe("tokens"):
             ...
 
-What the protocol means is in `ngos.client.session`; the socket is opened in `ngos.client.socket`. May import this
+What the protocol means is in `ngos.client.session`, the sockets are in `ngos.client.connection`. May import this
 package and the protocol.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, Final
 from uuid import UUID
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from ngos.client.api import Api
-from ngos.client.errors import NO_GOODBYE, ConnectFailed, ConnectionLost, RequestTimeout, SessionError
-from ngos.client.session import Outcome, Session
-from ngos.client.socket import open_socket
+from ngos.client.backoff import Backoff
+from ngos.client.connection import Address, Line
+from ngos.client.errors import ConnectionLost, RequestTimeout, SessionError
+from ngos.client.requests import Outcome
+from ngos.client.session import Session, State
 from ngos.client.subscription import Subscription
-from ngos.protocol import PROTOCOL_VERSION
-from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Envelope
 from ngos.protocol.commands import Command, Ping
 from ngos.protocol.messages import ConnectionEstablished, Limits, Server
 
-CLOSE_S = 1.0
-BUFFER_EVENTS = 10_000
-BUFFER_BYTES = 4 * 1024 * 1024
+BUFFER_EVENTS: Final = 10_000
+BUFFER_BYTES: Final = 4 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -42,25 +41,38 @@ async def connect(
     token: str | None = None,
     connect_s: float = 10.0,
     request_s: float = 30.0,
+    reconnect: bool = True,
+    backoff: Backoff | None = None,
 ) -> AsyncIterator[Client]:
-    """Connect to a server, and disconnect when the block ends.
+    """Connect to a server, stay connected, and disconnect when the block ends.
 
-    `url` as in ws://127.0.0.1:8000/ws; `client_id` names this client to others and makes its commands idempotent;
-    `token` goes into the `Authorization` header. `connect_s` is for all until `connection.established`, `request_s`
-    for each command's reply.
+    `url` as in ws://127.0.0.1:8000/ws; `client_id` names this client to others and makes its commands idempotent
+    (protocol.md section 6; without it, one is made here); `token` goes into the `Authorization` header. `connect_s`
+    is for all until `connection.established`, `request_s` for each command's reply, breaks included.
 
-    Raises ConnectFailed. When the connection is lost later, the block goes on: requests and subscriptions raise
-    ConnectionLost. What the block raises leaves it as it is, not in an exception group. Cancelled, it still says
-    goodbye to the server, for at most `CLOSE_S` seconds.
+    When the connection breaks, the client waits as section 8 has it, `random(0, min(20 s, 0.5 s * 2^n))`, the first
+    time too, and connects anew: subscriptions resume where they were, commands without a reply are sent again under
+    their ids. `backoff` is for who wants other dice. With `reconnect=False` the first break is the end.
+
+    Raises ConnectFailed, for the first connection alone. When there will be none any more (`Client.lost` says why: a
+    close code or a refusal that forbids it), the block goes on: requests and subscriptions raise ConnectionLost. What
+    the block raises leaves it as it is, not in an exception group. Cancelled, it still says goodbye to the server, for
+    at most a second.
     """
     failure: Exception | None = None
+    # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
+    client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
+    address = Address(url, client_id, token, connect_s)
     async with trio.open_nursery() as nursery:
+        client = Client(address, request_s, reconnect=reconnect, backoff=backoff)
         try:
-            client: Client = await nursery.start(_hold, url, client_id, token, connect_s, request_s)
             try:
+                refused = await nursery.start(client.line.run)
+                if refused is not None:
+                    raise refused
                 yield client
             finally:
-                client.leave()
+                client.line.leave()
         except Exception as exc:
             failure = exc
     if failure is not None:
@@ -68,45 +80,67 @@ async def connect(
 
 
 class Client(Api):
-    """A connection to a server; made by `connect`. Any number of tasks may use it at once.
+    """A client of a server; made by `connect`. Any number of tasks may use it at once.
 
     Commands are sent in the order of the calls, without waiting for the replies of earlier ones; at most
-    `limits.in_flight` are unanswered, the others wait in turn.
+    `limits.in_flight` are on their way, the others wait in turn. Without a connection all wait for the next one.
     """
 
-    def __init__(self, session: Session, established: ConnectionEstablished, request_s: float) -> None:
-        self._session = session
-        self._established = established
+    def __init__(self, address: Address, request_s: float, *, reconnect: bool, backoff: Backoff | None) -> None:
+        self._changed = trio.lowlevel.ParkingLot()
+        self._session = Session(
+            reconnect=reconnect,
+            backoff=backoff,
+            on_output=self._flush,
+            on_state=self._changed.unpark_all,
+        )
+        self.line = Line(self._session, address)
         self._request_s = request_s
-        self._slots = trio.Semaphore(established.limits.in_flight)
-        self._output = trio.Event()
-        self._leaving = trio.Event()
+
+    @property
+    def state(self) -> State:
+        """Whether there is a connection: CONNECTED, RECONNECTING, or ENDED, which is for good."""
+        return self._session.state
+
+    async def changed(self) -> State:
+        """Wait until `state` is another, and return it; at once when that can't be: ENDED is for good.
+
+        Who looks seldom misses what passes in between.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.state is not State.ENDED:
+            await self._changed.park()
+        return self.state
 
     @property
     def connection_id(self) -> UUID:
-        return self._established.connection_id
+        """The latest connection's."""
+        return self.established.connection_id
 
     @property
     def client_id(self) -> str:
-        """The one that was asked for, or the server's choice."""
-        return self._established.client_id
+        """The one that was asked for, or made here."""
+        return self.established.client_id
 
     @property
     def limits(self) -> Limits:
-        return self._established.limits
+        """The latest connection's."""
+        return self.established.limits
 
     @property
     def server(self) -> Server:
-        return self._established.server
+        """What served the latest connection."""
+        return self.established.server
 
     @property
     def established(self) -> ConnectionEstablished:
-        """The server's greeting, whole."""
-        return self._established
+        """The server's latest greeting, whole."""
+        assert self._session.established is not None
+        return self._session.established
 
     @property
     def lost(self) -> ConnectionLost | None:
-        """Why there is no connection any more."""
+        """Why there is no connection and will be none; None while there may be one again."""
         return self._session.ended
 
     async def request(
@@ -114,28 +148,31 @@ class Client(Api):
     ) -> Envelope:
         """Send a command, as a class or as type and payload, and return its reply's envelope.
 
-        `id` names the command for idempotency (protocol.md section 6); without it a new one is made.
+        `id` names the command for idempotency (protocol.md section 6); without it a new one is made. When the
+        connection breaks before the reply, it is sent again on the next, and still takes effect once; the envelope's
+        `replayed` says that it had before.
 
         Raises CommandError (the server answered `error`), ConnectionLost, RequestTimeout after `request_s`, and
         RequestTooBig, ValueError (the id is in use) or TypeError (not JSON), the caller's faults. Cancelled before
-        the command was sent it is not sent; after that, it may take effect or not.
+        the command was sent it is not sent; after that, it may take effect or not, and is not sent again.
         """
         if isinstance(command, Command) and payload is not None:
             raise TypeError("a Command carries its own payload")
         answer = _Answer()
         name = command if isinstance(command, str) else command.TYPE
         with trio.move_on_after(self._request_s):
-            async with self._slots:
-                id_ = self._session.request(command, None if payload is None else dict(payload), answer.set, id_=id)
-                self.flush()
-                try:
-                    return await answer.wait()
-                finally:
-                    self._session.forget(id_)
+            id_ = self._session.request(command, None if payload is None else dict(payload), answer.set, id_=id)
+            try:
+                return await answer.wait()
+            finally:
+                self._session.forget(id_)
         raise RequestTimeout(name, self._request_s)
 
     async def ping(self) -> float:
-        """Return the seconds from here to the server's command handling and back. Raises as `request` does."""
+        """Return the seconds from here to the server's command handling and back, a break of the connection included.
+
+        Raises as `request` does.
+        """
         start_s = trio.current_time()
         await self.request(Ping())
         return trio.current_time() - start_s
@@ -151,12 +188,14 @@ class Client(Api):
     ) -> Subscription:
         """Follow a topic. Nothing is sent until the result is entered or iterated: see Subscription.
 
-        `since` and `epoch` start after that event, where the log still holds what follows (`recovered` says).
-        When more than `buffer_events` or `buffer_bytes` wait for the consumer, it gets SlowSubscriber.
+        `since` and `epoch` start after that event of a durable topic. Where the log no longer holds all that follows,
+        entering raises GapError; where they can't be a position, ValueError.
+
+        At most `buffer_events` and `buffer_bytes` wait here for the consumer. Of a durable topic the server is asked
+        for the rest again, when half of that is taken; on an ephemeral one the consumer gets SlowSubscriber.
         """
         return Subscription(
             self._session,
-            self.flush,
             self._request_s,
             topic,
             since=since,
@@ -169,48 +208,14 @@ class Client(Api):
         """Follow what operators send to every connection (`POST /ws/broadcast`); it has no topic."""
         return Subscription(
             self._session,
-            self.flush,
             self._request_s,
             None,
             buffer_events=buffer_events,
             buffer_bytes=buffer_bytes,
         )
 
-    # For _hold, and `flush` for subscriptions
-
-    def flush(self) -> None:
-        """Wake the writer: the session has output."""
-        self._output.set()
-
-    def leave(self) -> None:
-        """End the connection, gently. The first reason counts: what was lost before stays lost."""
-        self._session.end(ConnectionLost(CloseCode.NORMAL, "closed by this client"))
-        self._leaving.set()
-
-    async def write(self, socket: WebSocketConnection) -> None:
-        """Send what the session has, for ever. One task alone: a cancelled send would leave half a frame behind."""
-        while True:
-            while (message := self._session.take_output()) is not None:
-                try:
-                    await socket.send_message(message)
-                except ConnectionClosed:
-                    return  # the reader says why
-            self._output = trio.Event()
-            await self._output.wait()
-
-    async def read(self, socket: WebSocketConnection) -> None:
-        """Feed the session until the connection ends."""
-        try:
-            while self._session.ended is None:
-                self._session.receive(await socket.get_message())
-                self.flush()
-        except ConnectionClosed as exc:
-            self._session.end(_lost(exc))
-        if self._session.ended is not None and self._session.ended.code == CloseCode.PROTOCOL_ERROR:
-            await socket.aclose(CloseCode.PROTOCOL_ERROR)  # nothing happens where it is closed already
-
-    async def wait_leaving(self) -> None:
-        await self._leaving.wait()
+    def _flush(self) -> None:
+        self.line.flush()
 
 
 class _Answer:
@@ -230,56 +235,3 @@ class _Answer:
         if isinstance(self._outcome, SessionError):
             raise self._outcome.again()
         return self._outcome
-
-
-async def _hold(  # noqa: ASYNC114 - it is not a context manager's
-    url: str,
-    client_id: str | None,
-    token: str | None,
-    connect_s: float,
-    request_s: float,
-    *,
-    task_status: trio.TaskStatus[Client],
-) -> None:
-    """Own the socket: open it, greet, then read and write until the client leaves, and say goodbye."""
-    failure: ConnectFailed | None = None
-    async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
-        try:
-            with trio.fail_after(connect_s):
-                socket = await open_socket(nursery, closing, url, client_id, token)
-                session = Session()
-                session.receive(await socket.get_message())
-        except ConnectFailed as exc:
-            failure = exc
-        except ConnectionClosed as exc:
-            failure = ConnectFailed(url, f"closed before the greeting: {_lost(exc)}")
-        except trio.TooSlowError:
-            failure = ConnectFailed(url, f"no answer within {connect_s:g} s")
-        else:
-            established = session.established
-            if established is None:
-                failure = ConnectFailed(url, str(session.ended))
-            elif established.server.protocol != PROTOCOL_VERSION:
-                spoken = established.server.protocol
-                failure = ConnectFailed(url, f"the server speaks protocol {spoken}, this client {PROTOCOL_VERSION}")
-            else:
-                # From here the end is `leave`, which `connect` always calls, and not cancellation: the goodbye
-                # needs the reader alive.
-                client = Client(session, established, request_s)
-                await trio.lowlevel.checkpoint_if_cancelled()  # else `started` would quietly not hand it over
-                task_status.started(client)
-                nursery.cancel_scope.shield = True
-                nursery.start_soon(client.write, socket)
-                nursery.start_soon(client.read, socket)
-                await client.wait_leaving()
-                with trio.move_on_after(CLOSE_S):
-                    await socket.aclose()
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-def _lost(exc: ConnectionClosed) -> ConnectionLost:
-    if exc.reason is None:
-        return ConnectionLost(NO_GOODBYE, "")
-    return ConnectionLost(int(exc.reason.code), exc.reason.reason or "")

@@ -74,8 +74,9 @@ class Retention:
     events_pruned: int = field(init=False, default=0)
     replies_forgotten: int = field(init=False, default=0)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do a round now and then, until cancelled. The database failing only puts it off."""
+        task_status.started()
         while True:
             try:
                 await self.round()

@@ -38,9 +38,18 @@ def envelope(type_: str, payload: dict[str, Any], **fields: Any) -> dict[str, An
 
 
 def subscribed(topic: str, **payload: Any) -> dict[str, Any]:
-    """The payload of `subscribed`."""
-    defaults = {"success": True, "durable": True, "epoch": "0000000a", "seq": 0, "recovered": False, "replay": 0}
-    return {"topic": topic, **defaults, **payload}
+    """The payload of `subscribed`: the server's own topics are durable, but for `system`."""
+    durable = topic in ("tokens", "graph", "experience")
+    position = {"epoch": "0000000a", "seq": 0} if durable else {"epoch": None, "seq": None}
+    return {
+        "topic": topic,
+        "success": True,
+        "durable": durable,
+        **position,
+        "recovered": False,
+        "replay": 0,
+        **payload,
+    }
 
 
 def token(**payload: Any) -> dict[str, Any]:
@@ -81,8 +90,10 @@ class Peer:
     async def reply(self, command: dict[str, Any], type_: str, payload: dict[str, Any]) -> None:
         await self.send(envelope(type_, payload, reply_to=command["id"]))
 
-    async def fail(self, command: dict[str, Any], code: str, message: str = "no", **details: Any) -> None:
-        payload = {"code": code, "message": message, "original_message_id": command["id"], "retryable": False}
+    async def fail(
+        self, command: dict[str, Any], code: str, message: str = "no", *, retryable: bool = False, **details: Any
+    ) -> None:
+        payload = {"code": code, "message": message, "original_message_id": command["id"], "retryable": retryable}
         await self.reply(command, "error", {**payload, "details": details})
 
     async def event(self, topic: str, type_: str, seq: int | None = None, **payload: Any) -> None:

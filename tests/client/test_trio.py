@@ -123,7 +123,7 @@ async def test_error_reply(nursery: trio.Nursery) -> None:
 
 
 async def test_a_lost_connection_is_told_to_all(nursery: trio.Nursery) -> None:
-    """Requests, subscriptions and later calls learn the close code and the reason; the block itself goes on."""
+    """With `reconnect=False` all calls learn the close code and the reason; the block itself goes on."""
 
     async def script(peer: Peer) -> None:
         await peer.agree(await peer.receive())
@@ -131,7 +131,7 @@ async def test_a_lost_connection_is_told_to_all(nursery: trio.Nursery) -> None:
         await peer.socket.aclose(1013, "too slow")
 
     url = await serve(nursery, script)
-    async with connect(url) as client:
+    async with connect(url, reconnect=False) as client:
         async with client.subscribe("tokens") as events:
             for call in (client.ping, events.__anext__, client.ping, client.subscribe("graph").__anext__):
                 with pytest.raises(ConnectionLost) as caught:
@@ -211,7 +211,7 @@ async def test_one_loss_in_many_tasks(nursery: trio.Nursery) -> None:
             caught.append(exc)
 
     url = await serve(nursery, script)
-    async with connect(url) as client, trio.open_nursery() as tasks:
+    async with connect(url, reconnect=False) as client, trio.open_nursery() as tasks:
         for _ in range(3):
             tasks.start_soon(call, client)
     assert 3 == len({id(exc) for exc in caught})

@@ -19,7 +19,7 @@ async def test_plain_asgi_does_the_same(database_url: str, monkeypatch: pytest.M
     monkeypatch.setattr(h11, "WSStream", WSStream)
     async with (
         running_server(database_url) as server,
-        connect(server.url) as client,
+        connect(server.url, reconnect=False) as client,
         client.subscribe("tokens") as events,
     ):
         for number in range(100):

@@ -235,11 +235,14 @@ async def test_slow_reader_takes_no_memory(server: Running, database_url: str) -
     async with client_of(server) as client:
         assert count == (await subscribe(client, since=0))["replay"]
         (connection,) = server.app.connections.open.values()
+        most = turns = 0
         async with client_of(server) as other:
-            for _ in range(50):
+            while turns < 50:
                 await other.command("ping")
                 await other.message()
-        assert 0 < connection.mailbox.size_bytes <= CHUNK_BYTES
+                most = max(most, connection.mailbox.size_bytes)
+                turns += most > 0  # from when the kernel takes no more
+        assert most <= CHUNK_BYTES
         assert list(range(1, count + 1)) == await seqs(client, count)
 
 

@@ -1,0 +1,189 @@
+"""One connection of a client after another, for Trio: opened, served until it breaks, and opened anew.
+
+What any of it means, and whether and when there is a next one, is the session's to say. May import this package
+except `trio`, and the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import trio
+from attrs import frozen
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from ngos.client.errors import NO_GOODBYE, ConnectFailed, ConnectionLost
+from ngos.client.session import Session, State
+from ngos.client.socket import WatchedStream, open_socket
+from ngos.protocol.close import CloseCode
+
+CLOSE_S: Final = 1.0
+
+
+@frozen
+class Address:
+    """Where the server is, and who we are to it; `connect_s` bounds all until its greeting."""
+
+    url: str
+    client_id: str
+    token: str | None
+    connect_s: float
+
+
+class Line:
+    """The sockets of one session, at most one at a time."""
+
+    def __init__(self, session: Session, address: Address) -> None:
+        self._session = session
+        self._address = address
+        self._output = trio.Event()
+        self._over = trio.Event()
+        self._seeking = trio.CancelScope()
+
+    def flush(self) -> None:
+        """Wake the writer: the session has output."""
+        self._output.set()
+
+    def leave(self) -> None:
+        """End the session, and the connection gently. The first reason counts: what was lost before stays lost."""
+        self._session.end(ConnectionLost(CloseCode.NORMAL, "closed by this client"))
+        self._over.set()
+        self._seeking.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[ConnectFailed | None]) -> None:
+        """Serve the session until it has ended. Started with None when it is connected, else with the reason.
+
+        Cancellation counts only until it has started; from there on `leave` is the end, and must be called: the
+        goodbye needs the reader alive.
+        """
+        outcome = await self._hold(lambda: task_status.started(None))
+        if isinstance(outcome, ConnectFailed):
+            task_status.started(outcome)
+            return
+        wait_s = outcome
+        # The program may have left while we said goodbye to the last connection.
+        while wait_s is not None and self._session.ended is None:
+            with trio.CancelScope(shield=True) as self._seeking:  # which `leave` cancels
+                await trio.sleep(wait_s)
+                outcome = await self._hold(lambda: None)
+                wait_s = self._session.refused(outcome) if isinstance(outcome, ConnectFailed) else outcome
+            if self._seeking.cancelled_caught:
+                return
+
+    async def _hold(self, on_connected: Callable[[], None]) -> ConnectFailed | float | None:
+        """Open a socket and serve it until it breaks. Returns the seconds to wait before the next, or None: no more.
+
+        Or why there came to be no connection. Cancelled, it is over at once, until it is connected; after that
+        it does not listen.
+        """
+        failure: ConnectFailed | None = None
+        wait_s: float | None = None
+        self._over = trio.Event()
+        async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(self._address.connect_s):
+                    socket = await self._open(nursery, closing)
+            except ConnectFailed as exc:
+                failure = exc
+            except ConnectionClosed as exc:
+                failure = self._failed(f"closed before the greeting: {_lost(exc)}", lost=_lost(exc))
+            except trio.TooSlowError:
+                failure = self._failed(f"no answer within {self._address.connect_s:g} s")
+            else:
+                await trio.lowlevel.checkpoint_if_cancelled()  # else it would begin what nobody would end
+                on_connected()
+                nursery.cancel_scope.shield = True
+                wait_s = await self._serve(*socket)
+            nursery.cancel_scope.cancel()
+        return failure or wait_s
+
+    async def _open(self, nursery: trio.Nursery, closing: AsyncExitStack) -> tuple[WebSocketConnection, WatchedStream]:
+        address = self._address
+        socket, stream = await open_socket(nursery, closing, address.url, address.client_id, address.token)
+        self._session.receive(await socket.get_message())
+        if self._session.state is not State.CONNECTED:
+            lost = self._session.ended
+            raise self._failed(lost.reason if lost is not None else "no greeting", lost=lost)
+        return socket, stream
+
+    async def _serve(self, socket: WebSocketConnection, stream: WatchedStream) -> float | None:
+        """Read, write and watch until the connection is over, then say goodbye, for at most CLOSE_S."""
+        start_s = trio.current_time()
+        lost = ConnectionLost(NO_GOODBYE, "")
+        code = CloseCode.NORMAL
+
+        async def read() -> None:
+            nonlocal lost
+            try:
+                while self._session.verdict is None and self._session.ended is None:
+                    self._session.receive(await socket.get_message())
+            except ConnectionClosed as exc:
+                lost = _lost(exc)
+            self._over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            nursery.start_soon(self._write, socket)
+            nursery.start_soon(self._watch, socket, stream)
+            await self._over.wait()
+            verdict = self._session.verdict
+            if verdict is not None and verdict.code == CloseCode.PROTOCOL_ERROR:
+                code = CloseCode.PROTOCOL_ERROR
+            silent = verdict is not None and verdict.code == CloseCode.NO_SIGN_OF_LIFE
+            wait_s = self._session.disconnected(lost, trio.current_time() - start_s)
+            with trio.move_on_after(0 if silent else CLOSE_S):
+                await socket.aclose(code)  # nothing happens where it is closed already
+            nursery.cancel_scope.cancel()
+        return wait_s
+
+    async def _write(self, socket: WebSocketConnection) -> None:
+        """Send what the session has, for ever. One task alone: a cancelled send would leave half a frame behind."""
+        while True:
+            while (message := self._session.take_output()) is not None:
+                try:
+                    await socket.send_message(message)
+                except ConnectionClosed:
+                    return  # the reader says why
+            self._output = trio.Event()
+            await self._output.wait()
+
+    async def _watch(self, socket: WebSocketConnection, stream: WatchedStream) -> None:
+        """Ping a server that is silent for an interval, and end the connection when the timeout passes too.
+
+        The terms are the greeting's (protocol.md section 9); any byte is a sign of life.
+        """
+        assert self._session.established is not None
+        terms = self._session.established.heartbeat
+        interval_s, timeout_s = max(terms.interval_ms, 1) / 1000, max(terms.timeout_ms, 1) / 1000
+
+        async def ping() -> None:
+            try:
+                await socket.ping()
+            except ConnectionClosed:
+                return  # the reader says why
+
+        silent = False
+        async with trio.open_nursery() as pings:
+            while not silent:
+                await trio.sleep_until(stream.received_s + interval_s)
+                asked_s = trio.current_time()
+                if asked_s < stream.received_s + interval_s:
+                    continue
+                # In a task: cancelled while it is sent, a Ping would leave half a frame behind.
+                pings.start_soon(ping)
+                await trio.sleep_until(asked_s + timeout_s)
+                silent = stream.received_s < asked_s
+            reason = f"nothing came from the server for {trio.current_time() - stream.received_s:.3g} s"
+            self._session.end_connection(ConnectionLost(CloseCode.NO_SIGN_OF_LIFE, reason))
+            self._over.set()
+
+    def _failed(self, reason: str, *, lost: ConnectionLost | None = None) -> ConnectFailed:
+        return ConnectFailed(self._address.url, reason, lost=lost)
+
+
+def _lost(exc: ConnectionClosed) -> ConnectionLost:
+    if exc.reason is None:
+        return ConnectionLost(NO_GOODBYE, "")
+    return ConnectionLost(int(exc.reason.code), exc.reason.reason or "")

@@ -1,0 +1,135 @@
+"""The commands of a client that have no reply yet, over all its connections. Sans-I/O.
+
+What was on its way when a connection broke may have taken effect or not: it is sent again with the id it has, in the
+order it was first asked for, and the server answers it once (protocol.md section 6).
+
+What is bounded by whom: a message is kept for each caller that waits, so callers bound it; on the wire are at most
+the server's `limits.in_flight`. May import `ngos.client.errors` and the protocol.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from ngos.client.errors import CommandError, RequestTooBig, SessionError
+from ngos.protocol.codec import Envelope, encode_command
+from ngos.protocol.commands import Command
+from ngos.protocol.messages import ErrorReply, Limits
+
+Outcome = Envelope | SessionError
+"""What a command comes to: its reply, or why there is none."""
+
+
+@frozen
+class _Pending:
+    """A command without a reply. `message` is what was, or will be, sent; `ours`: the session's, for one connection."""
+
+    name: str
+    message: str
+    size_bytes: int
+    ours: bool
+    on_done: Callable[[Outcome], None]
+
+
+class Requests:
+    """Who waits for which reply, and what is still to be sent."""
+
+    def __init__(self) -> None:
+        # Ids make commands idempotent per client_id (section 6), so no two sessions may ever share one.
+        self._prefix = secrets.token_hex(8)
+        self._count = 0
+        self._limits: Limits | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._output: OrderedDict[str, str] = OrderedDict()
+
+    def add(
+        self,
+        command: Command | str,
+        payload: dict[str, Any] | None,
+        on_done: Callable[[Outcome], None],
+        *,
+        id_: str | None = None,
+        ours: bool = False,
+    ) -> str:
+        """Queue a command and return its id; `on_done` is called once. Raises as `Session.request` does."""
+        if id_ is None:
+            self._count += 1
+            id_ = f"{self._prefix}-{self._count}"
+        elif id_ in self._pending:
+            raise ValueError(f"the command {id_!r} waits for its reply already")
+        name = command if isinstance(command, str) else command.TYPE
+        if isinstance(command, Command):
+            data = encode_command(command, id_)
+        else:
+            data = orjson.dumps({"id": id_, "type": command, "payload": {} if payload is None else payload})
+        pending = _Pending(name, data.decode(), len(data), ours, on_done)
+        if (too_big := self._too_big(pending)) is not None:
+            raise too_big
+        self._pending[id_] = pending
+        self._output[id_] = pending.message
+        return id_
+
+    def forget(self, id_: str) -> None:
+        """Nobody waits for this reply any more. What was not taken yet is never sent, and nothing is sent again."""
+        self._pending.pop(id_, None)
+        self._output.pop(id_, None)
+
+    def answer(self, reply: Envelope) -> bool:
+        """Give a reply to who waits for it. False where nobody does, and for what the session asked by itself."""
+        pending = self._pending.pop(reply.reply_to or "", None)
+        if pending is None:
+            return False
+        pending.on_done(CommandError(reply) if reply.type == ErrorReply.TYPE else reply)
+        return not pending.ours
+
+    def take(self) -> str | None:
+        """Return the next message to send, or None: there is none, or `in_flight` are unanswered."""
+        on_the_wire = len(self._pending) - len(self._output)
+        # A server that allowed none could never be asked anything.
+        if not self._output or (self._limits is not None and on_the_wire >= max(1, self._limits.in_flight)):
+            return None
+        return self._output.popitem(last=False)[1]
+
+    def disconnect(self) -> None:
+        """Nothing can be sent, and what the session asked of that connection has no meaning for another."""
+        self._output.clear()
+        self._pending = {id_: pending for id_, pending in self._pending.items() if not pending.ours}
+
+    def connect(self, limits: Limits) -> list[str]:
+        """There is a connection with these limits. Returns the ids to `resend` once what goes first is queued."""
+        self._limits = limits
+        self._output.clear()
+        return list(self._pending)
+
+    def resend(self, ids: list[str]) -> None:
+        """Queue these again. What this server would not take fails with RequestTooBig, before it ends the connection.
+
+        Whether it took effect on an earlier connection is unknown.
+        """
+        for id_ in ids:
+            pending = self._pending.get(id_)
+            if pending is None:
+                continue
+            if (too_big := self._too_big(pending)) is not None:
+                del self._pending[id_]
+                pending.on_done(too_big)
+            else:
+                self._output[id_] = pending.message
+
+    def fail(self, error: SessionError) -> None:
+        """No reply will come: everyone hears `error`."""
+        pending, self._pending = self._pending, {}
+        self._output.clear()
+        for waiting in pending.values():
+            waiting.on_done(error)
+
+    def _too_big(self, pending: _Pending) -> RequestTooBig | None:
+        if self._limits is None or pending.size_bytes <= self._limits.message_bytes:
+            return None
+        return RequestTooBig(pending.name, pending.size_bytes, self._limits.message_bytes)

@@ -1,0 +1,54 @@
+"""One replay by itself, where reality can't stage the moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from ngos.gateway.mailbox import Backlog, Mailbox
+from ngos.gateway.replay import Replay
+from ngos.log.hub import Hub
+from ngos.log.store import Extent
+from ngos.protocol.close import CloseCode
+from ngos.protocol.parcel import Parcel
+
+
+@define(eq=False)
+class Client:
+    """Remembers what it is offered."""
+
+    verdict: CloseCode | None = None
+    mailbox: Mailbox = field(factory=lambda: Mailbox(1 << 20, Backlog(1 << 30)))
+    offered: list[Parcel] = field(factory=list)
+
+    def offer_events(self, parcel: Parcel) -> None:
+        self.offered.append(parcel)
+
+    def overtaken(self) -> None:
+        raise NotImplementedError
+
+
+async def test_given_up_in_the_moment_of_its_answer() -> None:
+    """Tries to be given events of a subscription that moved just when the log had answered its replay."""
+
+    async def read_extent(_topic: str) -> Extent:
+        return Extent("0123abcd", seq=10, pruned=0)
+
+    class History:
+        async def behind(self, _topic: Any, _after: int, _upto: int) -> tuple[Parcel, int]:
+            replay.scope.cancel()
+            return Parcel.of([b"{}"]), 10
+
+    hub, client = Hub(read_extent), Client()
+    history: Any = History()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await hub.position("tokens")
+        hub.hold("tokens", client)
+        replay = Replay(hub, history, client, "tokens", 0)
+        await replay.run()
+        assert ([], 1) == (client.offered, hub.counts()["tokens"])
+        assert not hub._topics["tokens"].joining
+        nursery.cancel_scope.cancel()
