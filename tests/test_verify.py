@@ -131,6 +131,11 @@ def test_a_sound_history(history: History) -> None:
             {"trajectories": 2, "changes": 2},
             "",
         ),
+        (
+            "update experiences set sequence_number = 0 where sequence_number = 1",
+            {"trajectories": 1, "changes": 1},
+            "3 numbers from 0 to 3",
+        ),
         # replies
         (
             "update replies set seq = case seq when 1 then 2 else 1 end where type = 'token.created' and seq < 3",

@@ -18,12 +18,13 @@ from ngos.__main__ import main
 from ngos.client.feed import Event
 from ngos.client.trio import Client, connect
 from ngos.config import FIELDS, variable
-from ngos.journal import Opened, open_journal, read
+from ngos.journal import Opened, json_line, open_journal, read
 from ngos.verify import verify
 from tests.client.fakes import Peer, serve
 from tests.histories import DURABLE, History
 from tests.servers import running_server
 from tests.test_cli import one_line, run
+from tests.test_journal import files_at_most
 
 WATCH = [sys.executable, "-m", "ngos", "watch"]
 
@@ -137,6 +138,28 @@ async def test_the_log_is_shorter_than_the_journal(
     assert 1 == await run("watch", "tokens", "--journal", str(file), "--quiet", "--url", url)
     assert {"topic": "tokens", "since": 5, "epoch": "0000000a"} == asked[0]["payload"]
     assert "tokens" in one_line(capsys)
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_disk_is_full(nursery: trio.Nursery, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tries to have a watcher go on without its journal, show what is not in it, or say more than a line."""
+    file = tmp_path / "j"
+
+    async def script(peer: Peer) -> None:
+        await peer.agree(await peer.receive())
+        for seq in range(1, 9):
+            await peer.event("tokens", "x", seq)
+
+    url = await serve(nursery, script)
+    with files_at_most(300):
+        assert 1 == await run("watch", "tokens", "--journal", str(file), "--json", "--url", url)
+    captured = capsys.readouterr()
+    assert f"ngos: {file}: File too large\n" == captured.err
+    seen = [entry for _, entry in read(file)]
+    assert [Opened("tokens", "0000000a", 0)] == seen[:1]
+    assert [json_line(entry).decode() for entry in seen[1:] if isinstance(entry, Event)] == (
+        captured.out.splitlines(keepends=True)
+    )
     nursery.cancel_scope.cancel()
 
 
