@@ -87,7 +87,7 @@ class Probe:
         ):
             self._journal.append(send=id_, type="publish", payload=payload)
             reply = await client.request("publish", payload, id=id_)
-            self._journal.append(answer=id_, type=reply.type, payload=reply.payload, replayed=False)
+            self._journal.append(answer=id_, type=reply.type, payload=reply.payload, replayed=reply.replayed)
             async for event in events:
                 if event.payload.get(MARK) == id_:
                     assert event.seq is not None

@@ -86,8 +86,7 @@ class Line:
         while True:
             reply = await self._request(record.id, record.type, record.payload)
             if reply is not None:
-                replayed = bool(getattr(reply, "replayed", False))
-                self._journal.append(answer=record.id, type=reply.type, payload=reply.payload, replayed=replayed)
+                self._journal.append(answer=record.id, type=reply.type, payload=reply.payload, replayed=reply.replayed)
                 return record.answers[-1]
             failures += 1
             await self._back_off(failures)

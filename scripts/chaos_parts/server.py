@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import trio
 
-from chaos_parts.processes import ChaosError, Tended, until
+from chaos_parts.processes import ChaosError, NotRecovered, Tended
 
 START_S = 40.0
 ASK_S = 1.0
@@ -64,14 +64,11 @@ def quiet_port() -> int:
 async def serving(port: int, server: Tended) -> None:
     """Wait until it serves. Raises NotRecovered."""
 
-    def why() -> str:
-        return f"the server did not get ready: {server.last_words()}"
-
     with trio.move_on_after(START_S):
         while not await trio.to_thread.run_sync(_is_ready, port):  # noqa: ASYNC110 - a process has no event
             await trio.sleep(0.05)
         return
-    await until(lambda: False, 0, why)
+    raise NotRecovered(f"the server did not get ready within {START_S:g} s: {server.last_words()}")
 
 
 def _is_ready(port: int) -> bool:
