@@ -81,9 +81,9 @@ def contestants(document: dict[str, Any]) -> set[str]:
 
 
 def test_create_measures_both_servers(bench):
-    """`create` counts replies of ngos and of its peer, checks their rows, and writes them down."""
+    """`create` counts replies of ngos, with and without names, and of its peer, checks their rows, writes them down."""
     document = written(bench("create", "--seconds", "0.3", "--repeats", "1", "--cells", "1x1"))
-    assert contestants(document) == {"ngos", "fastapi+asyncpg"}
+    assert contestants(document) == {"ngos", "ngos, once", "fastapi+asyncpg"}
     for run in document["runs"]:
         numbers = run["numbers"]
         assert 0 < numbers["counted"] <= numbers["replies"]
