@@ -112,7 +112,7 @@ def table(plan: Plan, columns: Sequence[Column], results: Sequence[Result]) -> T
     shown.add_column("cell", justify="right")
     shown.add_column("server")
     for column in columns:
-        shown.add_column(column.heading, justify="right")
+        shown.add_column(column.heading, justify="right", overflow="fold")  # no figure is cut short
     if len(plan.contestants) > 1:
         shown.add_column(f"{first.name} is", justify="right")
     for cell in plan.cells:

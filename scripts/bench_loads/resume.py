@@ -25,8 +25,8 @@ from bench_loads.memory import still_rss_kb
 from bench_loads.watch import Watch
 
 AT_ONCE = 100  # handshakes, when all come for the first time
-SETTLE_S = 60.0
-BACK_S = 90.0  # until the last one is level
+SETTLE_S = 30.0
+BACK_S = 70.0  # until the last one is level
 LOOK_S = 0.02
 ALIVE_S = 10.0
 
