@@ -23,7 +23,10 @@ from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.gateway import frames
 
-BACKLOG: Final = 1024
+BACKLOG: Final = 4096
+"""Connections that wait to be accepted: as many as may come back at once when a network is there again.
+
+Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has a limit, too (net.core.somaxconn)."""
 HTTP_DRAIN_S: Final = 0.5
 """What an answer over HTTP may still take when the connections have been drained."""
 
@@ -70,6 +73,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     frames.install(deflate=app.settings.compression)
     config = Config()
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
+    config.backlog = BACKLOG  # Hypercorn calls `listen` again
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = HTTP_DRAIN_S

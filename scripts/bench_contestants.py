@@ -76,6 +76,17 @@ NGOS = Contestant(
     needs_database=True,
     ready_path="/readyz",
 )
+LOGGED_TOPIC = "bench.log"
+NGOS_LOGGED = attrs.evolve(
+    NGOS,
+    environment=lambda _place: {
+        "NGOS_LOG_LEVEL": "warning",
+        "NGOS_DURABLE_TOPICS": LOGGED_TOPIC,
+        # Whatever is in the log stays there.
+        "NGOS_RETENTION_AGE_S": "1e9",
+        "NGOS_RETENTION_EVENTS": "1000000000",
+    },
+)
 NGOS_ONCE = attrs.evolve(NGOS, name="ngos, once", dialect="ngos-once")
 FASTAPI_ASYNCPG = Contestant(
     "fastapi+asyncpg",

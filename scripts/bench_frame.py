@@ -73,6 +73,9 @@ async def measure(plan: Plan, database_url: str | None, on_result: Callable[[Res
     allow_connections(plan.connections)
     async with open_databases(database_url) as databases:
         urls = {c.name: await databases.create() if c.needs_database else "" for c in plan.contestants}
+        for contestant in plan.contestants:
+            if contestant.prepare is not None:
+                await contestant.prepare(urls[contestant.name])
         if plan.fresh_servers:
             for cell, contestant in _turns(plan):
                 async with trio.open_nursery() as nursery:

@@ -61,6 +61,28 @@ async def tokens_in(database_url: str) -> int:
         return int(row[0])
 
 
+_FILL = """
+with topic as (
+    update topics set seq = seq + %(events)s where topic = %(topic)s returning topic_id, seq - %(events)s as before
+)
+insert into events (topic_id, seq, type, sender_id, created_at, payload)
+select topic_id, before + n, 'bench', 'client_0123456789abcdef', now(), %(payload)s::json
+from topic, generate_series(1, %(events)s) as n
+"""
+
+
+async def fill_log(database_url: str, topic: str, events: int, payload_bytes: int) -> None:
+    """Append so many events to a durable topic, as the server would have, and leave nothing to be tidied up later."""
+    payload = '{"data":"%s"}' % ("x" * (payload_bytes - len('{"data":""}')))
+    async with _connected(database_url) as connection:
+        await connection.execute("set synchronous_commit = off")
+        await connection.execute("insert into topics (topic) values (%s) on conflict do nothing", [topic])
+        await connection.execute(_FILL, {"topic": topic, "events": events, "payload": payload})
+        # Else Postgres does it by itself, in the midst of the measuring.
+        await connection.execute("vacuum (freeze, analyze) events")
+        await connection.execute("checkpoint")
+
+
 @asynccontextmanager
 async def open_databases(url: str | None) -> AsyncIterator[Databases]:
     """On the server that `url` names, else on an embedded one in a temporary directory."""

@@ -45,6 +45,20 @@ def _load_cpu(m: Numbers) -> str:
     return f"{m['load_cpu']:.0%}" + (" load-bound" if bound else "")
 
 
+def _waits(who: str, *phases: str) -> list[Column]:
+    return [
+        Column(
+            f"{who} {phase} p50/p99 ms".strip(),
+            lambda m, phase=phase: f"{m[f'{phase}_p50_ms']:.1f}/{m[f'{phase}_p99_ms']:.1f}",
+        )
+        for phase in phases
+    ]
+
+
+def _rss(*names: str) -> Column:
+    return Column("RSS MB", lambda m: "/".join(f"{m[name]:.0f}" for name in names))
+
+
 RATE = (number("per s", "per_s", ",.0f"), Column("min-max", _range))
 LATENCY = (number("p50 ms", "p50_ms", ".2f"), number("p99 ms", "p99_ms", ".2f"))
 MEMORY = (
@@ -55,14 +69,28 @@ MEMORY = (
     number("connect s", "connect_s", ".1f"),
 )
 PHASES = ("before", "during", "after")
+WHICH = ("first", "median", "last")
 STALL = (
     number("events per s", "per_s", ",.0f"),
     Column("cut in s", lambda m: f"{m['cut_first_s']:.1f}-{m['cut_last_s']:.1f}"),
+    *_waits("", *PHASES),
+    _rss(*(f"{phase}_rss_mb" for phase in PHASES)),
+)
+REPLAY = (
+    number("events per s", "per_s", ",.0f"),
+    number("first ms", "first_ms", ",.0f"),
+    *_waits("ping", "before", "during"),
+    _rss("before_rss_mb", "during_rss_mb", "left_mb"),
+)
+RESUME = (
+    number("resumed", "resumed", ",.0f"),
+    number("missed", "missed_mean", ",.0f"),
     *(
-        Column(f"{phase} p50/p99 ms", lambda m, phase=phase: f"{m[f'{phase}_p50_ms']:.1f}/{m[f'{phase}_p99_ms']:.1f}")
-        for phase in PHASES
+        Column(f"{name} s", lambda m, name=name: "/".join(f"{m[f'{name}_{which}_s']:.2f}" for which in WHICH))
+        for name in ("subscribed", "replayed", "level")
     ),
-    Column("RSS max MB", lambda m: "/".join(f"{m[f'{phase}_rss_mb']:.0f}" for phase in PHASES)),
+    *_waits("writer", "before", "back"),
+    _rss("before_rss_mb", "back_rss_mb", "left_mb"),
 )
 CPU = (
     number("server cpu", "server_cpu", ".0%"),
@@ -84,7 +112,7 @@ def table(plan: Plan, columns: Sequence[Column], results: Sequence[Result]) -> T
     shown.add_column("cell", justify="right")
     shown.add_column("server")
     for column in columns:
-        shown.add_column(column.heading, justify="right")
+        shown.add_column(column.heading, justify="right", overflow="fold")  # no figure is cut short
     if len(plan.contestants) > 1:
         shown.add_column(f"{first.name} is", justify="right")
     for cell in plan.cells:

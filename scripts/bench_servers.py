@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -53,6 +53,7 @@ class Contestant:
     environment: Callable[[Place], dict[str, str]] = lambda _place: {}
     dialect: str = "plain"
     needs_database: bool = False
+    prepare: Callable[[str], Awaitable[None]] | None = None  # what its database has to hold before it starts
     ready_path: str | None = None  # without one, it is ready when it accepts connections
     missing: Callable[[], str | None] = _none  # what keeps it from running here; may install it, and block
 

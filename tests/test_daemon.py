@@ -26,6 +26,21 @@ async def first_event(socket: RawSocket) -> tuple[str, dict[str, object]]:
     return message["type"], message["payload"]
 
 
+async def test_all_come_at_once(database_url: str) -> None:
+    """Tries to have some of 500 clients that come at once sent away, to try again seconds later, before they are heard.
+
+    The server is stopped meanwhile, so that the kernel has to keep them all.
+    """
+    async with daemon(database_url) as server, AsyncExitStack() as stack:
+        server.process.send_signal(signal.SIGSTOP)
+        host, port = server.http.removeprefix("http://").split(":")
+        with trio.fail_after(LIMIT_S):
+            clients = [await stack.enter_async_context(await trio.open_tcp_stream(host, int(port))) for _ in range(500)]
+            await clients[-1].send_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.process.send_signal(signal.SIGCONT)
+            assert (await clients[-1].receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_gentle_end(database_url: str, number: signal.Signals) -> None:
     """On a signal every client hears `system.draining` if it follows `system`, then 1012; exit code 0, no traceback."""

@@ -67,12 +67,19 @@ def bench(postgres_server: TestServer):
     assert left == []
 
 
-def written(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def all_written(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """The JSON that a benchmark wrote, taken away again."""
     assert done.returncode == 0, done.stdout + done.stderr
-    path = ROOT / re.findall(r"bench-results/\w+-\S+\.json", done.stdout)[-1]
-    document = json.loads(path.read_text())
-    path.unlink()
+    paths = [ROOT / name for name in re.findall(r"bench-results/\w+-\S+\.json", done.stdout)]
+    documents = [json.loads(path.read_text()) for path in paths]
+    for path in paths:
+        path.unlink()
+    return documents
+
+
+def written(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The same of one that writes once."""
+    (document,) = all_written(done)
     return document
 
 
@@ -81,9 +88,9 @@ def contestants(document: dict[str, Any]) -> set[str]:
 
 
 def test_create_measures_both_servers(bench):
-    """`create` counts replies of ngos and of its peer, checks their rows, and writes them down."""
+    """`create` counts replies of ngos, with and without names, and of its peer, checks their rows, writes them down."""
     document = written(bench("create", "--seconds", "0.3", "--repeats", "1", "--cells", "1x1"))
-    assert contestants(document) == {"ngos", "fastapi+asyncpg"}
+    assert contestants(document) == {"ngos", "ngos, once", "fastapi+asyncpg"}
     for run in document["runs"]:
         numbers = run["numbers"]
         assert 0 < numbers["counted"] <= numbers["replies"]
@@ -170,11 +177,68 @@ def test_stall_sees_the_stalled_cut_and_the_readers_served(bench):
         assert 5 < numbers[f"{phase}_rss_mb"] < 2000
 
 
-def test_ctrl_c_leaves_nothing_behind(bench):
+def test_replay_gets_every_event(bench):
+    """Tries to have a replay count other events than those of the log, or a slow reader cut or given all at once."""
+    document = written(
+        bench("replay", "--events", "3000", "--repeats", "1", "--seconds", "0.5", "--slow-kb-per-s", "100")
+    )
+    fast, slow = (run["numbers"] for run in document["runs"])
+    assert 3000 == fast["counted"]
+    assert 0 < slow["counted"] * slow["event_bytes"] < 100_000
+    for numbers in (fast, slow):
+        assert 200 < numbers["event_bytes"] < 600
+        for phase in ("before", "during"):
+            assert 0 < numbers[f"{phase}_p50_ms"] <= numbers[f"{phase}_p99_ms"]
+        assert all(5 < numbers[name] < 2000 for name in ("before_rss_mb", "during_rss_mb", "left_mb"))
+
+
+def test_resume_brings_everybody_back(bench):
+    """Tries to have a client not come back, or miss what was written while it was away."""
+    document = written(
+        bench(
+            *("resume", "--clients", "20", "--rate", "100", "--away", "0.5", "--seconds", "0.3"),
+            *("--jitter", "0,0.2"),
+        )
+    )
+    assert ["at once", "in 0.2 s"] == [run["cell"] for run in document["runs"]]
+    for run in document["runs"]:
+        numbers = run["numbers"]
+        assert 20 == numbers["resumed"]
+        assert 40 < numbers["missed_mean"] < numbers["written"]
+        for which in ("first", "median", "last"):
+            subscribed, replayed, level = (numbers[f"{what}_{which}_s"] for what in ("subscribed", "replayed", "level"))
+            assert 0 < subscribed <= replayed <= level < 10
+        assert 0 < numbers["back_p50_ms"] <= numbers["back_p99_ms"]
+
+
+def test_log_compares_a_long_log_with_an_empty_one(bench):
+    """Tries to have the logs hold something else than they should, in both of its tables."""
+    append, replay = all_written(
+        bench(
+            *("log", "--events", "2000", "--replayed", "500", "--repeats", "1", "--seconds", "0.3"),
+            *("--cells", "2x2"),
+        )
+    )
+    assert {"ngos, 2,000", "ngos, 0"} == contestants(append)
+    assert {"ngos, 2,000", "ngos, 500"} == contestants(replay)
+    assert append["ratios"]["2x2"]["ngos, 0"] > 0
+    for run in replay["runs"]:
+        assert 500 == run["numbers"]["counted"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "until"),
+    [
+        (("fanout", "--seconds", "10", "--peers", "websockets"), "bench_loads.fanout"),
+        (("resume", "--seconds", "10", "--clients", "5"), "bench_loads.beside"),
+    ],
+    ids=("fanout", "resume"),
+)
+def test_ctrl_c_leaves_nothing_behind(bench, arguments: tuple[str, ...], until: str):
     """Interrupted while servers and load run, it stops them all and drops its databases."""
-    with bench.start("fanout", "--seconds", "10", "--peers", "websockets") as process:
+    with bench.start(*arguments) as process:
         deadline = time.monotonic() + 20
-        while not any("bench_loads.fanout" in line for line in bench.processes()):
+        while not any(until in line for line in bench.processes()):
             assert time.monotonic() < deadline, bench.processes()
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
@@ -188,6 +252,8 @@ def test_ctrl_c_leaves_nothing_behind(bench):
     [
         (("create", "--cells", "0x16"), "CLIENTSxIN_FLIGHT"),
         (("fanout", "--in-flight", "1,many"), "'many' is not a number above zero"),
+        (("resume", "--jitter", "0,soon"), "'0,soon' is not a list of seconds"),
+        (("log", "--events", "10", "--replayed", "11"), "there are only 10 events"),
         (("echo", "--peers", "postgres"), "'postgres' is not one of fastapi, websockets"),
     ],
 )
