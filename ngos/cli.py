@@ -127,9 +127,10 @@ def watch(
 
     A table on a terminal, else a line an event. Starts live, what was before is not shown. When the connection
     breaks it comes back by itself and goes on where it was. Ends with exit code 1 when it may not come back, and
-    when events of a durable topic are lost: then the server's log no longer holds them. A journal of durable topics
-    has each event once and in order, however often its watcher was killed and started again; `ngos verify --journal`
-    checks that.
+    when events of a durable topic are lost: then the server's log no longer holds them.
+
+    A journal of durable topics has each event once and in order, however often its watcher was killed and started
+    again; `ngos verify --journal` checks that.
 
     Example: ngos watch tokens graph --json | jq .payload
     """
