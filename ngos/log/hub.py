@@ -141,6 +141,12 @@ class Hub:
             topic.forget(subscriber)
             self._close_if_unused(topic)
 
+    def release(self, name: str) -> None:
+        """Say that no `add` follows a `position`: a topic that nobody is subscribed to does not stay for it."""
+        topic = self._topics.get(name)
+        if topic is not None:
+            self._close_if_unused(topic)
+
     async def publish(self, event: LoggedEvent) -> None:
         """Send an event of an ephemeral topic to who is subscribed now; in the order of the calls.
 
