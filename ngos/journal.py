@@ -223,8 +223,18 @@ def _check_beginning(path: Path, fd: int) -> None:
     """Nothing is cut off, or added to, a file that does not begin as a journal does."""
     beginning = os.pread(fd, max(map(len, _BEGINNINGS)), 0)
     _, first = next(read(path), (0, Torn()))
+    if isinstance(first, Torn) and _is_json(alone := os.pread(fd, LINE_BYTES, 0)):
+        first = parse(alone)  # all there is: what is torn is a journal's beginning, and no JSON, unless its end is torn
     if isinstance(first, Odd) or not any(beginning.startswith(known[: len(beginning)]) for known in _BEGINNINGS):
         raise SetupError(f"{path}: not a journal; nothing was changed")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _end_of_whole_lines(fd: int) -> int:

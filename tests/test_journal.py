@@ -106,7 +106,17 @@ def test_a_torn_first_line_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"dear diary", b"{}\n", b'{"id":1}\n', b'{"id":"1"}\n{"subscribed":{', b"\n\n", b"\0"]
+    "content",
+    [
+        b"dear diary",
+        b"{}\n",
+        b'{"id":1}\n',
+        b'{"id":1}',
+        b'{"id":"a","b":[]}',
+        b'{"id":"1"}\n{"subscribed":{',
+        b"\n\n",
+        b"\0",
+    ],
 )
 def test_what_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     """Tries to have somebody's notes taken for a journal, and cut or added to."""

@@ -57,7 +57,10 @@ class Api(ABC):
         return await self._answer(c.Authenticate(token=token), m.Authenticated)
 
     async def publish(self, topic: str, type: str, payload: Mapping[str, Any] | None = None) -> m.Published:
-        """Send an event to a custom topic's subscribers; on the server's own topics: CommandError `forbidden`."""
+        """Send an event to a custom topic's subscribers; on the server's own topics: CommandError `forbidden`.
+
+        On an ephemeral topic the event may come twice, where the connection breaks before the reply.
+        """
         return await self._answer(c.Publish(topic=topic, type=type, payload=dict(payload or {})), m.Published)
 
     # Tokens

@@ -150,7 +150,8 @@ class Client(Api):
 
         `id` names the command for idempotency (protocol.md section 6); without it a new one is made. When the
         connection breaks before the reply, it is sent again on the next, and still takes effect once; the envelope's
-        `replayed` says that it had before.
+        `replayed` says that it had before. Except `publish` to an ephemeral topic, which leaves nothing to tell by:
+        sent again, its event may come twice.
 
         Raises CommandError (the server answered `error`), ConnectionLost, RequestTimeout after `request_s`, and
         RequestTooBig, ValueError (the id is in use) or TypeError (not JSON), the caller's faults. Cancelled before

@@ -53,6 +53,7 @@ class Replay:
                 if self._hub.join(self._topic, self._client, self._after):
                     return
                 await self._client.mailbox.empty()
+                await trio.lowlevel.checkpoint_if_cancelled()  # in the same moment: the topic may be gone already
                 topic = self._hub.topic(self._topic)
                 assert topic is not None  # it is held open for us
                 assert topic.head is not None
@@ -62,6 +63,7 @@ class Replay:
                     await trio.sleep(RETRY_S)
                     continue
                 except Pruned as exc:
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     # It read so slowly that what it was promised is gone. It comes back, and is told.
                     _log.warning("replay.overtaken", topic=self._topic, reason=str(exc))
                     self._client.overtaken()

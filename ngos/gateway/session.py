@@ -49,7 +49,11 @@ class Session:
             self._hub.add(name, connection, after=None)
             connection.subscribe(name)
             return Subscribed(topic=name, success=True, durable=False, epoch=None, seq=None, recovered=False, replay=0)
-        since, position = await self._start(command)
+        try:
+            since, position = await self._start(command)
+        except BaseException:
+            self._hub.release(name)
+            raise
         if since is not None:
             self.recovered += 1
         elif command.since is not None:

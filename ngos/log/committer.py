@@ -28,7 +28,7 @@ from ngos.log import replies, store
 from ngos.log.batch import Work, answers_of, apply, not_given
 from ngos.log.plan import plan
 from ngos.log.relay import Relay
-from ngos.log.replies import Given
+from ngos.log.replies import Given, Kept
 from ngos.log.sql import Transaction
 from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool
@@ -196,7 +196,7 @@ class Committer:
         if len(groups) == 1 and groups[0].kind.one_statement:
             await apply(tx, groups[0], work)
             # What was refused has changed nothing, and its reply need not be kept in any transaction.
-            return self._found(await replies.keep_refusals(tx, work.unkept)) if work.unkept else {}
+            return self._found(await self._keep_refusals(tx, work.unkept)) if work.unkept else {}
         await tx.conn.execute("begin")
         if len(groups) > 1:
             await store.lock_topics(tx.conn, OWN_DURABLE_TOPICS)
@@ -206,3 +206,14 @@ class Committer:
             await replies.keep(tx, work.unkept)
         await tx.conn.execute("commit")
         return {}
+
+    async def _keep_refusals(self, tx: Transaction, refusals: Sequence[Kept]) -> Given:
+        """What was accepted beside them is committed by now: only this may be tried again, never the whole batch."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await replies.keep_refusals(tx, refusals)
+            except psycopg.Error as exc:
+                _log.info("refusals.again", refusals=len(refusals), reason=repr(exc))
+                if not left:
+                    raise StorageUnavailable("the replies to refused commands could not be kept") from exc
+        raise AssertionError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -29,7 +30,7 @@ ROUND_BYTES: Final = 128 * 1024
 TAIL_BYTES: Final = MIB
 """The latest events of a durable topic that stay in memory, at most."""
 TAILS_BYTES: Final = 16 * MIB
-"""What the topics share for that."""
+"""What the topics share for that; those that were quiet for longest go without."""
 TURN: Final = 256
 """Subscribers that are served before other tasks get a turn, with what is short."""
 TURN_BYTES: Final = 4 * 1024 * 1024
@@ -64,6 +65,8 @@ class Hub:
     _nursery: trio.Nursery | None = field(init=False, default=None)
     _ephemeral_prefix: str = field(init=False, factory=lambda: secrets.token_hex(4))
     _ephemeral_count: int = field(init=False, default=0)
+    _tails: OrderedDict[Topic, None] = field(init=False, factory=OrderedDict)
+    _tails_bytes: int = field(init=False, default=0)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the topics' tasks until cancelled."""
@@ -141,6 +144,12 @@ class Hub:
             topic.forget(subscriber)
             self._close_if_unused(topic)
 
+    def release(self, name: str) -> None:
+        """Say that no `add` follows a `position`: a topic that nobody is subscribed to does not stay for it."""
+        topic = self._topics.get(name)
+        if topic is not None:
+            self._close_if_unused(topic)
+
     async def publish(self, event: LoggedEvent) -> None:
         """Send an event of an ephemeral topic to who is subscribed now; in the order of the calls.
 
@@ -187,6 +196,7 @@ class Hub:
             del self._topics[topic.name]
             topic.scope.cancel()
             topic.drained.set()
+            self._forget_tail(topic)
 
     async def _run_topic(self, topic: Topic) -> None:
         with topic.scope, topic.send, topic.receive:
@@ -212,7 +222,7 @@ class Hub:
         first, last = events[0].seq or 0, events[-1].seq or 0
         if last:
             topic.fanned = last
-            topic.tail.extend(last, messages, min(TAIL_BYTES, TAILS_BYTES // (len(self._topics) or 1)))
+            self._remember(topic, last, messages)
         for subscriber, after in list(topic.joining.items()):
             if first > after:
                 del topic.joining[subscriber]
@@ -232,6 +242,23 @@ class Hub:
                 ]  # the rest has left
             self._deliver(subscribers, parcel)
             self.deliveries += len(messages) * len(subscribers)
+
+    def _remember(self, topic: Topic, last: int, messages: Sequence[bytes]) -> None:
+        if topic.closed:
+            return
+        before_bytes = topic.tail.size_bytes
+        topic.tail.extend(last, messages, TAIL_BYTES)
+        self._tails_bytes += topic.tail.size_bytes - before_bytes
+        self._tails[topic] = None
+        self._tails.move_to_end(topic)
+        while self._tails_bytes > TAILS_BYTES:
+            self._forget_tail(next(iter(self._tails)))
+
+    def _forget_tail(self, topic: Topic) -> None:
+        if topic in self._tails:
+            del self._tails[topic]
+            self._tails_bytes -= topic.tail.size_bytes
+            topic.tail.clear()
 
     def encode(self, event: LoggedEvent) -> bytes:
         """The event's message: of a durable topic always the same bytes, on every node and in every replay."""

@@ -1,8 +1,8 @@
 """What the log holds, and for how long: old events and old replies go, in small bites that nobody waits for.
 
 Events go in two steps. First the topic's row says that they are gone (`pruned`): a statement of its own, that holds up
-an append for as long as one more append would. A round later they are deleted, without that row. So there is time for
-other nodes to hear of it, and for replays that are under way.
+an append for as long as one more append would. A round later they are deleted, without that row, by a node that has
+seen the mark for a round itself. So there is time for other nodes to hear of it, and for replays that are under way.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Retention:
     _clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     events_pruned: int = field(init=False, default=0)
     replies_forgotten: int = field(init=False, default=0)
+    _marked: dict[int, int] = field(init=False, factory=dict)  # where the mark was a round ago, of what is to be swept
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do a round now and then, until cancelled. The database failing only puts it off."""
@@ -89,18 +90,21 @@ class Retention:
 
         Raises StorageUnavailable; what was done by then stays done. Cancelled, it is as if the round had ended.
         """
+        before, self._marked = self._marked, {}
         last_id = 0
         while topics := await self._topics_behind(last_id):
             for topic in topics:
-                if topic.unswept:
-                    await self._sweep(topic)
-                await self._mark(topic)
+                if topic.topic_id in before:
+                    await self._sweep(topic, before[topic.topic_id])
+                pruned = await self._mark(topic)
+                if topic.unswept or pruned > topic.pruned:
+                    self._marked[topic.topic_id] = pruned
             last_id = topics[-1].topic_id
-        before = self._clock() - timedelta(seconds=self._replies_s)
+        too_old = self._clock() - timedelta(seconds=self._replies_s)
         forgotten = BITE_ROWS
         while forgotten == BITE_ROWS:
             async with self._pool.connection() as conn:
-                forgotten = await replies.forget(conn, before, BITE_ROWS)
+                forgotten = await replies.forget(conn, too_old, BITE_ROWS)
             self.replies_forgotten += forgotten
             await trio.sleep(BITE_PAUSE_S)
 
@@ -109,27 +113,29 @@ class Retention:
             rows = await (await conn.execute(_TOPICS, [last_id, PAGE_TOPICS])).fetchall()
         return [_Topic(*row) for row in rows]
 
-    async def _sweep(self, topic: _Topic) -> None:
+    async def _sweep(self, topic: _Topic, upto: int) -> None:
         swept = BITE_ROWS
         while swept == BITE_ROWS:
             async with self._pool.connection() as conn:
-                swept = (await conn.execute(_SWEEP, [topic.topic_id, topic.pruned, BITE_ROWS])).rowcount
+                swept = (await conn.execute(_SWEEP, [topic.topic_id, upto, BITE_ROWS])).rowcount
             self.events_pruned += swept
             await trio.sleep(BITE_PAUSE_S)
 
-    async def _mark(self, topic: _Topic) -> None:
+    async def _mark(self, topic: _Topic) -> int:
+        """Mark what is to go; returns up to where that is now."""
         cutoff = self._clock() - timedelta(seconds=self._age_s)
         upto = topic.seq - self._events
         if topic.oldest_at is not None and topic.oldest_at < cutoff:
             upto = max(upto, await self._last_before(topic, cutoff))
         if upto <= topic.pruned:
-            return
+            return topic.pruned
         async with self._pool.connection() as conn:
             await conn.execute(_MARK, [upto, topic.topic_id, upto])
         _log.info("events.pruned", topic=topic.name, upto=upto)
         here = self._hub.topic(topic.name)
         if here is not None and here.pruned is not None:
             here.pruned = max(here.pruned, upto)
+        return upto
 
     async def _last_before(self, topic: _Topic, cutoff: datetime) -> int:
         """The last event that is older; there is one. Events of a topic are about as old as their order says."""

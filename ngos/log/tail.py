@@ -25,13 +25,17 @@ class Tail:
     def extend(self, last: int, messages: Sequence[bytes], limit_bytes: int) -> None:
         """Add the messages that come next, and drop the oldest while they take more than `limit_bytes`."""
         if last - len(messages) != self.last:
-            self._messages.clear()
-            self.size_bytes = 0
+            self.clear()
         self.last = last
         self._messages.extend(messages)
         self.size_bytes += sum(map(len, messages))
         while self.size_bytes > limit_bytes:
             self.size_bytes -= len(self._messages.popleft())
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._messages.clear()
+        self.size_bytes = 0
 
     def between(self, first: int, last: int) -> list[bytes]:
         """The messages with these numbers, both included; all of them must be here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import trio
+import trio.testing
 from attrs import define, field
 
 from ngos.gateway.mailbox import Backlog, Mailbox
@@ -51,4 +52,29 @@ async def test_given_up_in_the_moment_of_its_answer() -> None:
         await replay.run()
         assert ([], 1) == (client.offered, hub.counts()["tokens"])
         assert not hub._topics["tokens"].joining
+        nursery.cancel_scope.cancel()
+
+
+async def test_given_up_in_the_moment_it_may_go_on() -> None:
+    """Tries to end a connection as a defect: it unsubscribes in the moment when all before was sent."""
+
+    async def read_extent(_topic: str) -> Extent:
+        return Extent("0123abcd", seq=10, pruned=0)
+
+    hub, client = Hub(read_extent), Client()
+    history: Any = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        await hub.position("tokens")
+        hub.hold("tokens", client)
+        client.mailbox.put_reply(Parcel.of([b"{}"]))
+        replay = Replay(hub, history, client, "tokens", 0)
+        nursery.start_soon(replay.run)
+        await trio.testing.wait_all_tasks_blocked()
+        client.mailbox.peek()
+        client.mailbox.sent()  # the writer's task; and then, in the reader's, the same turn of the loop:
+        replay.scope.cancel()
+        hub.remove("tokens", client)
+        await trio.testing.wait_all_tasks_blocked()
+        assert {} == hub.counts()
         nursery.cancel_scope.cancel()

@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 
 from ngos.errors import StorageUnavailable
-from ngos.log.hub import CHANNEL_BATCHES, ROUND_BYTES, TURN, TURN_BYTES, Hub
+from ngos.log.hub import CHANNEL_BATCHES, ROUND_BYTES, TAIL_BYTES, TAILS_BYTES, TURN, TURN_BYTES, Hub
 from ngos.log.store import Extent, LoggedEvent
 from ngos.protocol.parcel import Parcel
 
@@ -332,3 +332,27 @@ async def test_who_reads_for_all_leaves(hub: Hub, reader: Reader) -> None:
         reader.gate.set()
     assert [0] == told
     assert 2 == reader.reads
+
+
+async def test_what_the_tails_take_in_all() -> None:
+    """Tries to fill the memory with the latest events of many topics that were busy once and are quiet now."""
+    hub = Hub(Reader())
+    long = b'"' + b"x" * (TAIL_BYTES // 2) + b'"'
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        names = [f"t{n}" for n in range(2 * TAILS_BYTES // TAIL_BYTES)]
+        for name in names:
+            ear = Ear()
+            hub.add(name, ear, after=(await hub.position(name)).seq)
+            topic = hub.topic(name)
+            assert topic is not None
+            for seq in (1, 2, 3):
+                await hub.put(topic, [LoggedEvent(name, "x", long, None, 0, seq=seq, epoch=EPOCH)])
+            await trio.testing.wait_all_tasks_blocked()
+            assert topic.tail.first <= 3
+        sizes = [topic.tail.size_bytes for name in names if (topic := hub.topic(name)) is not None]
+        assert TAILS_BYTES - TAIL_BYTES < sum(sizes) <= TAILS_BYTES
+        assert hub._tails_bytes == sum(sizes)
+        hub.remove(names[-1], ear)
+        assert hub._tails_bytes == sum(sizes[:-1])
+        nursery.cancel_scope.cancel()

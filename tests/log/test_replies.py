@@ -13,6 +13,7 @@ import trio
 from ngos.log import committer as module
 from ngos.log.committer import Committer
 from ngos.log.write import Handler
+from ngos.postgres.driver import TrioConnection
 from tests.log.test_committer import LossyPool
 from tests.services.nodes import Node, Peer, Said, open_node
 
@@ -220,3 +221,25 @@ async def test_reply_and_event_are_one(node: Node, peer: Peer, database_url: str
             assert event_type is None
         else:
             assert (type_, payload) == (event_type, event_payload)
+
+
+async def test_refusals_in_a_deadlock(node: Node, peer: Peer, database_url: str) -> None:
+    """Tries to have what was accepted done twice, by a deadlock while the refusals of its batch are being kept."""
+    one, two = [(await peer("token.create")).payload["token_id"] for _ in range(2)]
+    before = await effects(node)
+    hold = "insert into replies (subject, command_id, command_hash, type, payload, created_at)"
+    hold += " values ('peer', %s, gen_random_uuid(), 'error', '{}', now())"
+    async with await TrioConnection.connect(database_url) as other:  # another node, with the same ids in another order
+        await other.execute("begin")
+        await other.execute(hold, ["c1"])
+        await peer.post("token.create")  # accepted, and without an id
+        await peer.post("token.create", "c1", token_id=one)
+        await peer.post("token.create", "c2", token_id=two)
+        waits = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        while not await node.rows(waits):  # noqa: ASYNC110 - it is Postgres that we wait for
+            await trio.sleep(0.01)
+        await other.execute(hold, ["c2"])  # waits for ours, which waits for it: Postgres ends one of them
+        await other.execute("rollback")
+    await peer.answered(5)
+    assert ["token.created", "error", "error"] == [reply.type for reply in peer.replies[2:]]
+    assert [before[0] + 1, 0, 0, before[3] + 1] == await effects(node)
