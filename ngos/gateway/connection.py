@@ -8,10 +8,9 @@ and when, is the outbox's affair; the writer is its task.
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import structlog
@@ -20,6 +19,7 @@ from attrs import define, field
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
+from ngos.gateway.coroutines import but_first, only_cancelled
 from ngos.gateway.heartbeat import is_silent
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
@@ -74,6 +74,7 @@ class Connection:
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
     _undone: int = field(init=False, default=0)
+    _replays: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
 
@@ -115,7 +116,7 @@ class Connection:
                     self.outbox.close()  # the committer may still have an answer for us
                 nursery.cancel_scope.cancel()
         except BaseException as exc:
-            if not _only_cancelled(exc):
+            if not only_cancelled(exc):
                 self.verdict = self.verdict or CloseCode.INTERNAL
             raise
         finally:
@@ -157,8 +158,16 @@ class Connection:
         self.unsubscribe(topic)
         self.subscriptions[topic] = replay
         if replay is not None:
-            self._transport.limit_unsent()
-            self._nursery.start_soon(replay.run)
+            self._nursery.start_soon(self._run_replay, replay)
+
+    async def _run_replay(self, replay: Replay) -> None:
+        self._replays += 1
+        self._transport.limit_unsent(True)
+        try:
+            await replay.run()
+        finally:
+            self._replays -= 1
+            self._transport.limit_unsent(self._replays > 0)
 
     def unsubscribe(self, topic: str) -> bool:
         """Note the end of a subscription; returns whether there was one."""
@@ -176,7 +185,7 @@ class Connection:
                 while (data := self._transport.take()) is not None:
                     if len(data) > self._settings.message_bytes:
                         return self.end(CloseCode.MESSAGE_TOO_BIG)
-                    await _but_first(self.outbox.flush, self._handle(data))
+                    await but_first(self.outbox.flush, self._handle(data))
                 self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
@@ -229,7 +238,7 @@ class Connection:
 
     async def _room_for_replies(self) -> None:
         """Wait until the client has read so many of its replies that more may be made."""
-        self.outbox.flush()  # now, because it may end the very wait that follows: see `_but_first`
+        self.outbox.flush()  # now, because it may end the very wait that follows: see `but_first`
         await self.mailbox.low()
 
     async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
@@ -273,29 +282,3 @@ class Connection:
         # While we are busy with its command, the peer has no way to be heard.
         if await is_silent(self._transport, self._settings, is_busy=lambda: self._handling):
             self.end(CloseCode.NO_SIGN_OF_LIFE)
-
-
-@types.coroutine
-def _but_first(prepare: Callable[[], None], work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-    """Await `work`; if it has to wait for anything, call `prepare` before any other task runs.
-
-    By then `work` believes that it waits, and Trio does not know of it yet: `prepare` must not wake it.
-    """
-    try:
-        trap = work.send(None)
-        prepare()
-        while True:
-            try:
-                resumed_by = yield trap
-            except BaseException as exc:  # noqa: ASYNC103 - it is passed on, inwards
-                trap = work.throw(exc)
-            else:
-                trap = work.send(resumed_by)
-    except StopIteration:
-        pass
-
-
-def _only_cancelled(exc: BaseException) -> bool:
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.split(trio.Cancelled)[1] is None
-    return isinstance(exc, trio.Cancelled)

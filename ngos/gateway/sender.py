@@ -65,13 +65,13 @@ class Sender:
         self._rest = data
         self._settle()
 
-    def limit_unsent(self) -> None:
-        """From here on let the kernel take little more than the peer does: `send` tells how fast it reads.
+    def limit_unsent(self, limited: bool) -> None:
+        """While limited, the kernel takes little more than the peer does: `send` tells how fast it reads.
 
         Else megabytes may go before anything is held up, and then nothing for as long as those take it.
         """
         with suppress(OSError, AttributeError):  # gone already; not Linux or macOS
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES if limited else 0)
 
     def hold(self, held: bool) -> None:
         """While held, `send_now` is None: the app has frames waiting that come first."""

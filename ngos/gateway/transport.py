@@ -70,8 +70,8 @@ class Transport(Protocol):
         """While held, nothing is sent but by `send`."""
         ...
 
-    def limit_unsent(self) -> None:
-        """Be about to send more than the peer may read at once: from here on `send` takes as long as it takes to."""
+    def limit_unsent(self, limited: bool) -> None:
+        """While limited, `send` takes about as long as the peer takes to read: for more than it can read at once."""
         ...
 
     async def send(self, parcels: Sequence[Parcel]) -> None:
@@ -156,8 +156,8 @@ class FrameTransport:
     def hold(self, held: bool) -> None:
         self._sender.hold(held)
 
-    def limit_unsent(self) -> None:
-        self._sender.limit_unsent()
+    def limit_unsent(self, limited: bool) -> None:
+        self._sender.limit_unsent(limited)
 
     async def send(self, parcels: Sequence[Parcel]) -> None:
         bits = self._channel.deflate_bits
@@ -215,7 +215,7 @@ class AsgiTransport:
     def hold(self, held: bool) -> None:
         pass
 
-    def limit_unsent(self) -> None:
+    def limit_unsent(self, limited: bool) -> None:
         pass
 
     async def send(self, parcels: Sequence[Parcel]) -> None:

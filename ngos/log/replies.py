@@ -61,6 +61,7 @@ insert into replies (subject, command_id, command_hash, type, payload, topic_id,
 select subject, command_id, command_hash, type, payload, topic_id, new.seq, %(at)s
 from json_to_recordset(%(rows)s::json) as new(subject text, command_id text, command_hash uuid, type text,
     payload text, topic text, seq int8) left join topics using (topic)
+order by subject, command_id
 """
 _KEEP_REFUSALS: Final = f"{_KEEP} on conflict do nothing returning subject, command_id"
 

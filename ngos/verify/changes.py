@@ -21,7 +21,7 @@ from ngos.verify.report import FIRST, Check
 from ngos.verify.snapshot import EVENTS, Snapshot, Topic, digest, load_object
 from ngos.verify.tables import TABLES, Table
 
-SKEW: Final = timedelta(seconds=10)
+SKEW: Final = timedelta(minutes=1)
 """How much later than the oldest event the time of a pruned one may be.
 
 A change has the time at which its transaction began, by its node's clock; the numbers have the order of the commits.

@@ -54,7 +54,7 @@ class FakeTransport:
     def rest(self, parcel: Parcel, sent_bytes: int) -> Parcel:
         raise AssertionError("there is no outlet")
 
-    def limit_unsent(self) -> None:
+    def limit_unsent(self, limited: bool) -> None:
         pass
 
     def hold(self, held: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -270,6 +271,19 @@ async def test_database_fails_amid_a_replay(server: Running, database_url: str) 
                     select pg_terminate_backend(pid) from pg_stat_activity
                     where application_name = 'ngos' and datname = current_database()
                 """)
+
+
+@only_frames
+async def test_limits_end_with_the_replay(server: Running, database_url: str) -> None:
+    """Tries to be taken for a slow consumer sooner than others, for having resumed once."""
+    fill(database_url, "tokens", 5)
+    async with client_of(server) as client:
+        await subscribe(client, since=0)
+        await create(client, 1)
+        assert list(range(1, 7)) == await seqs(client, 6)
+        (connection,) = server.app.connections.open.values()
+        of_kernel: socket.socket = connection._transport._sender._socket
+        assert 0 == of_kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
 
 
 @only_frames
