@@ -1,8 +1,9 @@
 """Open a WebSocket, and say in one line why there is none. What is known of trio-websocket's insides is here.
 
 trio-websocket starts one task, its reader, in a nursery that it is given. When the server hangs up before it has
-answered, that task ends and `wrap_client_stream` waits for ever; when the server refuses, the task raises into the
-nursery. `_Reader` stands in for the nursery, so that both are seen at once. May import this package.
+answered, that task ends and `wrap_client_stream` waits for ever; when the server refuses, or speaks another protocol,
+the task raises into the nursery. `_Reader` stands in for the nursery, so that all of this is seen at once. May import
+this package.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import quote, urlsplit
 
+import h11
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
@@ -56,6 +58,8 @@ async def open_socket(
     if reader.refused is not None:
         refused = reader.refused
         raise ConnectFailed(url, _refusal(refused), status=refused.status_code, retry_after_s=_retry_after_s(refused))
+    if reader.garbled:
+        raise ConnectFailed(url, "what it answered is no handshake: not a WebSocket server?")
     raise ConnectFailed(url, "it hung up before it answered: not a WebSocket server?")
 
 
@@ -89,6 +93,7 @@ class _Reader:
         self._nursery = nursery
         self.opening = trio.CancelScope()
         self.refused: ConnectionRejected | None = None
+        self.garbled = False
 
     def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, read)
@@ -98,6 +103,9 @@ class _Reader:
             await read()
         except ConnectionRejected as exc:
             self.refused = exc
+        except h11.LocalProtocolError:
+            # wsproto tells even a client to refuse what it can't read, and h11 knows that a client can't.
+            self.garbled = True
         self.opening.cancel()  # means nothing when the handshake is done
 
 

@@ -145,6 +145,34 @@ async def test_no_answer(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\xff garbage\r\n\r\n",
+        b"HTTP/1.1 101 Go\r\n" + b"X-Long: x\r\n" * 20_000,
+        b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
+    ],
+    ids=["no HTTP", "headers without end", "wrong accept"],
+)
+async def test_no_handshake(nursery: trio.Nursery, answer: bytes) -> None:
+    """What answers in another protocol is ConnectFailed: nothing of the libraries below comes out."""
+
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        try:
+            await stream.send_all(answer)
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    with pytest.raises(ConnectFailed, match="no handshake"):
+        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+            pass
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1/ws", "nonsense", "ws://", "ws://[", "ws://h:99999/", "ws://h/a b"])
 async def test_bad_urls(url: str) -> None:
     """A URL that is none is ConnectFailed, before any packet."""
