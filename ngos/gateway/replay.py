@@ -28,13 +28,17 @@ class Client(Subscriber, Protocol):
     @property
     def mailbox(self) -> Mailbox: ...
 
+    @property
+    def turn(self) -> trio.Lock: ...
+
 
 @define(eq=False)
 class Replay:
     """The events behind `after`, for one subscriber that the hub holds as replaying; then it joins the others.
 
     The next events are read when those before are with the kernel: a client that reads slowly is not slow in the sense
-    of section 9 as long as it reads, and costs one chunk of memory. One that stops is cut like any other.
+    of section 9 as long as it reads, and costs one chunk of memory, however many topics it replays: they take turns.
+    One that stops is cut like any other.
     """
 
     _hub: Hub
@@ -52,20 +56,26 @@ class Replay:
                 await trio.lowlevel.checkpoint()
                 if self._hub.join(self._topic, self._client, self._after):
                     return
-                await self._client.mailbox.empty()
-                topic = self._hub.topic(self._topic)
-                assert topic is not None  # it is held open for us
-                assert topic.head is not None
                 try:
-                    parcel, last = await self._history.behind(topic, self._after, topic.head)
+                    async with self._client.turn:
+                        await self._offer_next()
                 except StorageUnavailable:
                     await trio.sleep(RETRY_S)
-                    continue
                 except Pruned as exc:
                     # It read so slowly that what it was promised is gone. It comes back, and is told.
                     _log.warning("replay.overtaken", topic=self._topic, reason=str(exc))
                     self._client.overtaken()
                     return
-                await trio.lowlevel.checkpoint_if_cancelled()
-                self._client.offer_events(parcel)
-                self._after = last
+
+    async def _offer_next(self) -> None:
+        """Give the client the next events, once it has read what it was given before."""
+        await self._client.mailbox.empty()
+        topic = self._hub.topic(self._topic)
+        assert topic is not None  # it is held open for us
+        assert topic.head is not None
+        if self._after == topic.head:
+            return  # while we waited for our turn
+        parcel, last = await self._history.behind(topic, self._after, topic.head)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._client.offer_events(parcel)
+        self._after = last
