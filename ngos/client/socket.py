@@ -1,12 +1,14 @@
 """Open a WebSocket, and say in one line why there is none. What is known of trio-websocket's insides is here.
 
 trio-websocket starts one task, its reader, in a nursery that it is given. When the server hangs up before it has
-answered, that task ends and `wrap_client_stream` waits for ever; when the server refuses, the task raises into the
-nursery. `_Reader` stands in for the nursery, so that both are seen at once. May import this package.
+answered, that task ends and `wrap_client_stream` waits for ever; when the server refuses, or speaks another protocol,
+the task raises into the nursery. `_Reader` stands in for the nursery, so that all of this is seen at once. May import
+this package.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -14,6 +16,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import quote, urlsplit
 
+import h11
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
@@ -22,6 +25,7 @@ from ngos.client.errors import ConnectFailed
 MESSAGE_BYTES = 32 * 1024 * 1024
 """The largest message from a server: a page of 1000 tokens with 16 KiB of metadata each, and some."""
 RECEIVE_BYTES = 64 * 1024
+HANDSHAKE_BYTES = 256 * 1024
 
 
 async def open_socket(
@@ -52,18 +56,25 @@ async def open_socket(
             max_message_size=MESSAGE_BYTES,
             receive_buffer_size=RECEIVE_BYTES,
         )
+        stream.opened()
         return socket, stream
     if reader.refused is not None:
         refused = reader.refused
         raise ConnectFailed(url, _refusal(refused), status=refused.status_code, retry_after_s=_retry_after_s(refused))
+    if reader.garbled:
+        raise ConnectFailed(url, "what it answered is no handshake: not a WebSocket server?")
     raise ConnectFailed(url, "it hung up before it answered: not a WebSocket server?")
 
 
 class WatchedStream(trio.abc.Stream):
-    """A stream that knows when something last came: trio-websocket answers Pings without a word to anyone."""
+    """A stream that knows when something last came: trio-websocket answers Pings without a word to anyone.
+
+    Until `opened`, it ends after HANDSHAKE_BYTES: all of what a server says instead of a handshake would be kept.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._left_bytes: float = HANDSHAKE_BYTES
         self.received_s = trio.current_time()
         """When something last came, on Trio's clock."""
 
@@ -76,7 +87,12 @@ class WatchedStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
         self.received_s = trio.current_time()
-        return data
+        self._left_bytes -= len(data)
+        return data if self._left_bytes >= 0 else b""
+
+    def opened(self) -> None:
+        """The handshake is done."""
+        self._left_bytes = math.inf
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -89,6 +105,7 @@ class _Reader:
         self._nursery = nursery
         self.opening = trio.CancelScope()
         self.refused: ConnectionRejected | None = None
+        self.garbled = False
 
     def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, read)
@@ -98,6 +115,9 @@ class _Reader:
             await read()
         except ConnectionRejected as exc:
             self.refused = exc
+        except h11.ProtocolError:
+            # wsproto tells even a client to refuse what it can't read, and h11 knows that a client can't.
+            self.garbled = True
         self.opening.cancel()  # means nothing when the handshake is done
 
 

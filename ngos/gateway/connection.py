@@ -77,6 +77,7 @@ class Connection:
     _replays: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
+    _turn: trio.Lock | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self.outlet = self._transport.outlet
@@ -91,6 +92,13 @@ class Connection:
     @property
     def mailbox(self) -> Mailbox:
         return self.outbox.mailbox
+
+    @property
+    def turn(self) -> trio.Lock:
+        """Whose replay is next; made when there is one: most connections never have any."""
+        if self._turn is None:
+            self._turn = trio.Lock()
+        return self._turn
 
     async def run(self, greeting: Message) -> None:
         """Serve until a verdict; the peer hears it, unless it is already gone, or reads no more.

@@ -13,6 +13,7 @@ from trio_websocket import ConnectionClosed
 from ngos.client.errors import (
     ConnectFailed,
 )
+from ngos.client.socket import HANDSHAKE_BYTES
 from ngos.client.trio import connect
 from tests.client.fakes import Peer, idle, serve
 
@@ -142,6 +143,59 @@ async def test_no_answer(nursery: trio.Nursery) -> None:
     with pytest.raises(ConnectFailed, match="hung up"):
         async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
             pass
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\xff garbage\r\n\r\n",
+        b"HTTP/1.1 101 Go\r\n" + b"X-Long: x\r\n" * 20_000,
+        b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
+    ],
+    ids=["no HTTP", "headers without end", "wrong accept"],
+)
+async def test_no_handshake(nursery: trio.Nursery, answer: bytes) -> None:
+    """What answers in another protocol is ConnectFailed: nothing of the libraries below comes out."""
+
+    async def talk(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        try:
+            await stream.send_all(answer)
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    with pytest.raises(ConnectFailed, match="no handshake"):
+        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+            pass
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("length", ["Transfer-Encoding: chunked", "Content-Length: 99999999999"])
+async def test_a_refusal_without_end(nursery: trio.Nursery, length: str) -> None:
+    """Tries to fill a client's memory by a refusal whose body never ends."""
+    sent_bytes = 0
+
+    async def talk(stream: trio.SocketStream) -> None:
+        nonlocal sent_bytes
+        await stream.receive_some()
+        try:
+            await stream.send_all(f"HTTP/1.1 503 No\r\n{length}\r\n\r\n".encode())
+            while True:
+                await stream.send_all(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
+                sent_bytes += 0x8000
+        except trio.BrokenResourceError:
+            pass
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    with pytest.raises(ConnectFailed), trio.fail_after(5):
+        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+            pass
+    assert sent_bytes < 64 * HANDSHAKE_BYTES  # what the kernel holds; without a bound it goes on until the deadline
     nursery.cancel_scope.cancel()
 
 

@@ -22,6 +22,7 @@ class Client:
 
     verdict: CloseCode | None = None
     mailbox: Mailbox = field(factory=lambda: Mailbox(1 << 20, Backlog(1 << 30)))
+    turn: trio.Lock = field(factory=trio.Lock)
     offered: list[Parcel] = field(factory=list)
 
     def offer_events(self, parcel: Parcel) -> None:
@@ -77,4 +78,47 @@ async def test_given_up_in_the_moment_it_may_go_on() -> None:
         hub.remove("tokens", client)
         await trio.testing.wait_all_tasks_blocked()
         assert {} == hub.counts()
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_topics_take_turns() -> None:
+    """Tries to have a client that reads chunk by chunk cut as slow, by replaying many topics to it at the same time."""
+    topics = [f"t{n}" for n in range(40)]
+    waiting: list[int] = []
+
+    async def read_extent(_topic: str) -> Extent:
+        return Extent("0123abcd", seq=3, pruned=0)
+
+    @define(eq=False)
+    class Reader(Client):
+        def offer_events(self, parcel: Parcel) -> None:
+            super().offer_events(parcel)
+            assert self.mailbox.put_events(parcel)
+            waiting.append(self.mailbox.size_bytes)
+
+    class History:
+        async def behind(self, _topic: Any, after: int, _upto: int) -> tuple[Parcel, int]:
+            await trio.lowlevel.checkpoint()  # the log is read
+            return Parcel.of([b"x" * 60_000]), after + 1
+
+    hub, client = Hub(read_extent), Reader()
+    history: Any = History()
+
+    async def read() -> None:
+        while True:
+            await client.mailbox.arrived()
+            await trio.lowlevel.checkpoint()
+            client.mailbox.peek()
+            client.mailbox.sent()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        nursery.start_soon(read)
+        async with trio.open_nursery() as replays:
+            for topic in topics:
+                await hub.position(topic)
+                hub.hold(topic, client)
+                replays.start_soon(Replay(hub, history, client, topic, 0).run)
+        assert len(client.offered) == 3 * len(topics)
+        assert max(waiting) < 2 * 60_000
         nursery.cancel_scope.cancel()

@@ -281,6 +281,7 @@ async def test_limits_end_with_the_replay(server: Running, database_url: str) ->
         await subscribe(client, since=0)
         await create(client, 1)
         assert list(range(1, 7)) == await seqs(client, 6)
+        await trio.testing.wait_all_tasks_blocked()
         (connection,) = server.app.connections.open.values()
         of_kernel: socket.socket = connection._transport._sender._socket
         assert 0 == of_kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
