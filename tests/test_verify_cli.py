@@ -113,6 +113,14 @@ def test_asked_for_wrongly(arguments: list[str], expected: str, capsys: pytest.C
     assert expected in one_line(capsys)
 
 
+def test_a_journal_that_is_no_file(database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tries to have it wait for ever for somebody to write."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert 1 == main(["verify", "--database-url", database_url, "--journal", str(pipe)])
+    assert f"{pipe}: not a file" == one_line(capsys)
+
+
 def test_journal_is_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Tries to have a second watcher write to a journal."""
     file = tmp_path / "j"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -47,6 +48,9 @@ async def verify(
 def _sized(path: Path) -> Sized:
     # Before the snapshot: so it has every event that is in the file.
     try:
-        return Sized(path, path.stat().st_size)
+        found = path.stat()
     except OSError as exc:
         raise SetupError(f"{path}: {exc.strerror or exc}") from exc
+    if not stat.S_ISREG(found.st_mode):
+        raise SetupError(f"{path}: not a file")
+    return Sized(path, found.st_size)
