@@ -97,18 +97,23 @@ class Committer:
             batch = await self._take()
             try:
                 await self._commit_or_split(batch)
+            except StorageContention as exc:
+                self._fail(batch, exc)  # the database is there: what waits behind has its own chance
             except StorageUnavailable as exc:
                 # What waits behind the failed batch has waited as long: it is answered too, within its deadline.
                 failed = batch + list(self._waiting)
                 self._waiting.clear()
                 self._waiting_bytes = 0
                 self._room.set()
-                self.stats.failures += 1
-                _log.warning("commit.failed", writes=len(failed), reason=str(exc))
-                for write in failed:
-                    write.answer(unavailable())
+                self._fail(failed, exc)
                 # The commit may have succeeded and only its answer been lost: then there are events to deliver.
                 self._relay.doubt()
+
+    def _fail(self, writes: Sequence[Write[Any]], exc: StorageUnavailable) -> None:
+        self.stats.failures += 1
+        _log.warning("commit.failed", writes=len(writes), reason=str(exc))
+        for write in writes:
+            write.answer(unavailable())
 
     async def _take(self) -> list[Write[Any]]:
         if not self._waiting:

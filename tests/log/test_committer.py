@@ -12,7 +12,7 @@ import pytest
 import trio
 from attrs import define, field, frozen
 
-from ngos.errors import StorageUnavailable
+from ngos.errors import StorageContention, StorageUnavailable
 from ngos.log import committer as module
 from ngos.log import store
 from ngos.log.committer import Committer
@@ -241,6 +241,31 @@ async def test_cancelled_submit_is_not_queued(node: Node, monkeypatch: pytest.Mo
         assert [("ok 1", "ok"), ("ok 3", "ok")] == await answers.wait(2)
         nursery.cancel_scope.cancel()
     assert 2 == len(await node.log(TOPIC))
+
+
+async def test_contention_takes_nobody_else_along(node: Node) -> None:
+    """Tries to have writes that wait behind a batch failed, because that one lost every race with other nodes."""
+    tries = 0
+
+    class Contended:
+        @asynccontextmanager
+        async def connection(self) -> AsyncIterator[Any]:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await committer.submit(answers.write("ok", 2))
+            if tries <= module.TRIES:
+                raise StorageContention("deadlock detected")
+            async with node.pool.connection() as conn:
+                yield conn
+
+    pool: Any = Contended()
+    committer, answers = Committer(pool, node.relay), Answers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(committer.run)
+        await committer.submit(answers.write("ok", 1))
+        assert [("ok 1", "unavailable"), ("ok 2", "ok")] == await answers.wait(2)
+        nursery.cancel_scope.cancel()
 
 
 @define
