@@ -74,7 +74,6 @@ class Connection:
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
     _undone: int = field(init=False, default=0)
-    _replays: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
     _handling: bool = field(init=False, default=False)
     _turn: trio.Lock | None = field(init=False, default=None)
@@ -166,16 +165,18 @@ class Connection:
         self.unsubscribe(topic)
         self.subscriptions[topic] = replay
         if replay is not None:
-            self._nursery.start_soon(self._run_replay, replay)
+            self._nursery.start_soon(self._run_replay, topic, replay)
 
-    async def _run_replay(self, replay: Replay) -> None:
-        self._replays += 1
+    async def _run_replay(self, topic: str, replay: Replay) -> None:
         self._transport.limit_unsent(True)
         try:
             await replay.run()
         finally:
-            self._replays -= 1
-            self._transport.limit_unsent(self._replays > 0)
+            if self.subscriptions.get(topic) is replay:
+                self.subscriptions[topic] = None
+            if not any(self.subscriptions.values()):
+                self._transport.limit_unsent(False)
+                self._turn = None
 
     def unsubscribe(self, topic: str) -> bool:
         """Note the end of a subscription; returns whether there was one."""

@@ -275,7 +275,7 @@ async def test_database_fails_amid_a_replay(server: Running, database_url: str) 
 
 @only_frames
 async def test_limits_end_with_the_replay(server: Running, database_url: str) -> None:
-    """Tries to be taken for a slow consumer sooner than others, for having resumed once."""
+    """Tries to be taken for a slow consumer sooner than others, or to cost more memory, for having resumed once."""
     fill(database_url, "tokens", 5)
     async with client_of(server) as client:
         await subscribe(client, since=0)
@@ -285,6 +285,7 @@ async def test_limits_end_with_the_replay(server: Running, database_url: str) ->
         (connection,) = server.app.connections.open.values()
         of_kernel: socket.socket = connection._transport._sender._socket
         assert 0 == of_kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert {"tokens": None} == connection.subscriptions
 
 
 @only_frames
