@@ -176,16 +176,18 @@ class Committer:
         self.stats.writes += len(batch)
         self.stats.events += len(work.logged)
         self.stats.commit_s += trio.current_time() - started
+        if not given and len(work.answers) == len(batch):
+            return [work.answers[write] for write in batch], work.logged  # nothing was sent again
         answers = answers_of(batch, given, work)
         self.stats.replayed += sum(isinstance(answer, Encoded) and answer.replayed for answer in answers)
         return answers, work.logged
 
     async def _given(self, tx: Transaction, batch: Sequence[Write[Any]]) -> Given:
         """The replies that commands of the batch had before, while it is likely that there are any."""
-        keys = [write.key for write in batch if write.key is not None]
-        if not keys or trio.current_time() > self._look_until:
+        if trio.current_time() > self._look_until:
             return {}
-        return self._found(await replies.find(tx.conn, keys))
+        keys = [write.key for write in batch if write.key is not None]
+        return self._found(await replies.find(tx.conn, keys)) if keys else {}
 
     def _found(self, given: Given) -> Given:
         """Where there was one, there are likely to be more."""
@@ -214,11 +216,11 @@ class Committer:
 
     async def _keep_refusals(self, tx: Transaction, refusals: Sequence[Kept]) -> Given:
         """What was accepted beside them is committed by now: only this may be tried again, never the whole batch."""
-        for left in reversed(range(TRIES)):
+        failure: psycopg.Error | None = None
+        for _ in range(TRIES):
             try:
                 return await replies.keep_refusals(tx, refusals)
             except psycopg.Error as exc:
+                failure = exc
                 _log.info("refusals.again", refusals=len(refusals), reason=repr(exc))
-                if not left:
-                    raise StorageUnavailable("the replies to refused commands could not be kept") from exc
-        raise AssertionError
+        raise StorageUnavailable("the replies to refused commands could not be kept") from failure

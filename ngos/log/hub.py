@@ -237,9 +237,8 @@ class Hub:
             subscribers = everybody[start : start + turn]
             if start:
                 await trio.lowlevel.checkpoint()
-                subscribers = [
-                    subscriber for subscriber in subscribers if subscriber in topic.live
-                ]  # the rest has left
+                # The rest has left.
+                subscribers = [subscriber for subscriber in subscribers if subscriber in topic.live]
             self._deliver(subscribers, parcel)
             self.deliveries += len(messages) * len(subscribers)
 
