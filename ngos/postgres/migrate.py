@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from ngos.errors import SchemaError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
-from ngos.postgres.pool import connect, is_unavailable
+from ngos.postgres.pool import connect_within, is_unavailable
 
 MIN_POSTGRES = 14
 
@@ -69,13 +69,8 @@ async def migrate(
     files applied, and the one under way not at all.
     """
     migrations = read_migrations(directory)
-    connection: TrioConnection[TupleRow] | None = None
     try:
-        with trio.move_on_after(connect_s):
-            connection = await connect(conninfo, query_s=connect_s)
-        if connection is None:
-            raise StorageUnavailable(f"no connection to the database within {connect_s:g} s")
-        async with connection:
+        async with await connect_within(connect_s, conninfo, query_s=connect_s) as connection:
             _check_postgres(connection.info.server_version)
             with trio.move_on_after(lock_s) as waiting:
                 await connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])

@@ -148,10 +148,7 @@ class Pool:
             self._slots.release()
 
     async def _connect(self) -> TrioConnection[TupleRow]:
-        with trio.move_on_after(self._connect_s) as scope:
-            return await connect(self.conninfo, query_s=self._query_s, configure=self._configure)
-        assert scope.cancelled_caught
-        raise StorageUnavailable(f"no connection to the database within {self._connect_s:g} s")
+        return await connect_within(self._connect_s, self.conninfo, query_s=self._query_s, configure=self._configure)
 
     def _close_idle(self) -> None:
         while self._idle:
@@ -217,6 +214,15 @@ async def connect(conninfo: str, *, query_s: float, configure: Configure | None 
         connection.close_now()
         raise
     return connection
+
+
+async def connect_within(
+    connect_s: float, conninfo: str, *, query_s: float, configure: Configure | None = None
+) -> TrioConnection[TupleRow]:
+    """As `connect`, and StorageUnavailable if that takes more than `connect_s` seconds."""
+    with trio.move_on_after(connect_s):
+        return await connect(conninfo, query_s=query_s, configure=configure)
+    raise StorageUnavailable(f"no connection to the database within {connect_s:g} s")
 
 
 def is_unavailable(error: psycopg.Error) -> bool:

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 import orjson
 import psycopg
-import trio
 from attrs import define, field, frozen
 
 from ngos.errors import SchemaError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 from ngos.postgres.migrate import read_migrations
-from ngos.postgres.pool import connect, is_unavailable
+from ngos.postgres.pool import connect_within, is_unavailable
 
 PAGE_ROWS: Final = 250
 """Rows that are held at once; each is at most about as big as a message."""
@@ -75,13 +74,8 @@ async def open_snapshot(conninfo: str, *, connect_s: float) -> AsyncIterator[Sna
     Raises SchemaError where the schema is not the one that this ngos knows, and StorageUnavailable where the database
     can't be reached, within `connect_s` seconds, or goes away meanwhile.
     """
-    connection: TrioConnection[Row] | None = None
     try:
-        with trio.move_on_after(connect_s):
-            connection = await connect(conninfo, query_s=IDLE_S)
-        if connection is None:
-            raise StorageUnavailable(f"no connection to the database within {connect_s:g} s")
-        async with connection:
+        async with await connect_within(connect_s, conninfo, query_s=IDLE_S) as connection:
             await _check_schema(connection)
             await connection.execute("begin isolation level repeatable read, read only")
             # Where little is known of a table, Postgres would compile for a quarter of a second what takes none.
