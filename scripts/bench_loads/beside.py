@@ -18,10 +18,9 @@ from time import perf_counter
 
 import attrs
 import orjson
-import uvloop
-from picows import WSError, WSFrame
+from picows import WSFrame
 
-from bench_loads.common import DRAIN_S, LoadError, Run
+from bench_loads.common import DRAIN_S, Run, finish
 from bench_loads.dialects import DIALECTS, Client, connect, settle
 
 NGOS = DIALECTS["ngos"]
@@ -160,16 +159,7 @@ def main() -> None:
     parser.add_argument("--payload-bytes", type=int, default=200)
     arguments = parser.parse_args()
 
-    async def whole() -> Samples:
-        return await work(arguments)
-
-    try:
-        samples = uvloop.run(whole())
-    except (OSError, LoadError, WSError) as exc:
-        sys.exit(str(exc) or repr(exc))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.stdout.buffer.write(orjson.dumps(attrs.asdict(samples)))
+    finish(lambda: work(arguments))
 
 
 if __name__ == "__main__":

@@ -162,13 +162,19 @@ def main(
     options(parser)
     arguments = parser.parse_args()
 
-    async def whole() -> Numbers:
-        return await load(arguments)
+    finish(lambda: load(arguments))
+
+
+def finish(work: Callable[[], Awaitable[object]]) -> None:
+    """Run it on uvloop, print what it returns as JSON, attrs classes too; one line and an exit code where it fails."""
+
+    async def whole() -> object:
+        return await work()
 
     try:
-        numbers = uvloop.run(whole())
+        result = uvloop.run(whole())
     except (OSError, LoadError, WSError) as exc:
         sys.exit(str(exc) or repr(exc))
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.stdout.buffer.write(orjson.dumps(numbers))
+    sys.stdout.buffer.write(orjson.dumps(result, default=attrs.asdict))
