@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import pytest
@@ -28,6 +29,13 @@ def test_imports_no_server_code() -> None:
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def served(nursery: trio.Nursery, talk: Callable[[trio.SocketStream], Awaitable[None]]) -> str:
+    """The address of a server that is none: `talk` has each of its connections."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    return f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
 
 
 async def test_greeting_and_headers(nursery: trio.Nursery) -> None:
@@ -138,10 +146,9 @@ async def test_no_answer(nursery: trio.Nursery) -> None:
         await stream.receive_some()
         await stream.aclose()
 
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, hang_up, [listener])
+    url = await served(nursery, hang_up)
     with pytest.raises(ConnectFailed, match="hung up"):
-        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+        async with connect(url):
             pass
     nursery.cancel_scope.cancel()
 
@@ -166,10 +173,9 @@ async def test_no_handshake(nursery: trio.Nursery, answer: bytes) -> None:
             pass
         await stream.aclose()
 
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    url = await served(nursery, talk)
     with pytest.raises(ConnectFailed, match="no handshake"):
-        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+        async with connect(url):
             pass
     nursery.cancel_scope.cancel()
 
@@ -190,10 +196,9 @@ async def test_a_refusal_without_end(nursery: trio.Nursery, length: str) -> None
         except trio.BrokenResourceError:
             pass
 
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, talk, [listener])
+    url = await served(nursery, talk)
     with pytest.raises(ConnectFailed), trio.fail_after(5):
-        async with connect(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws"):
+        async with connect(url):
             pass
     assert sent_bytes < 64 * HANDSHAKE_BYTES  # what the kernel holds; without a bound it goes on until the deadline
     nursery.cancel_scope.cancel()

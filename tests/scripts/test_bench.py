@@ -8,58 +8,23 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import uuid
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.databases import TestServer
+from tests.scripts.marked import ROOT, Script
 
-ROOT = Path(__file__).resolve().parents[2]
 # Of the peers those that are Python: the others are not on every machine, or would have to be fetched.
 PYTHON_PEERS = {"fastapi", "websockets", "hypercorn"}
-
-
-class Bench:
-    """Starts scripts/bench on the tests' Postgres, and finds what it started by a mark in the environment."""
-
-    def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-        self._mark = f"NGOS_BENCH_MARK={uuid.uuid4().hex}"
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "scripts" / "bench"), *arguments, "--database-url", self._database_url]
-        environment = os.environ | dict([self._mark.split("=")])
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-        )
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=90)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def processes(self) -> list[str]:
-        """Command lines of what runs with our mark."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                if self._mark.encode() in (path / "environ").read_bytes():
-                    found.append((path / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                pass  # not ours, or gone
-        return found
 
 
 @pytest.fixture
 def bench(postgres_server: TestServer):
     """Runs scripts/bench; no process and no database may be left behind."""
-    bench = Bench(postgres_server.conninfo)
+    bench = Script("bench", "--database-url", postgres_server.conninfo)
     yield bench
     assert bench.processes() == []
     with psycopg.connect(postgres_server.conninfo) as connection:

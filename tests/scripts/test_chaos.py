@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,42 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scripts.marked import Script
+
 LIMIT_S = 90.0
-
-
-class Chaos:
-    """Starts scripts/chaos, and finds what it started by a mark in the environment."""
-
-    def __init__(self) -> None:
-        self._mark = f"CHAOS_TEST_MARK={uuid.uuid4().hex}"
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts" / "chaos"), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | dict([self._mark.split("=")]),
-            cwd=ROOT,
-        )
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=LIMIT_S)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def processes(self) -> list[str]:
-        """Command lines of what runs with our mark; Postgres too, which inherits it."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                if self._mark.encode() in (path / "environ").read_bytes():
-                    found.append((path / "cmdline").read_text().replace("\0", " "))
-            except OSError:
-                pass  # not ours, or gone
-        return found
 
 
 def directories() -> set[Path]:
@@ -73,14 +37,14 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None =
 def chaos():
     """Runs scripts/chaos; no process, no mount and no file may be left behind."""
     before = directories()
-    chaos = Chaos()
+    chaos = Script("chaos")
     yield chaos
     assert [] == chaos.processes()
     assert before >= directories()
     assert "ngos-chaos" not in Path("/proc/self/mounts").read_text()
 
 
-def test_a_short_run_is_all_zeros(chaos: Chaos, tmp_path: Path) -> None:
+def test_a_short_run_is_all_zeros(chaos: Script, tmp_path: Path) -> None:
     """Tries to lose, repeat or disorder a change by one fault of each of five kinds."""
     path = tmp_path / "record.json"
     kinds = ["kill-server", "kill-postgres", "kill-writer", "kill-watcher", "cut"]
@@ -100,7 +64,7 @@ def test_a_short_run_is_all_zeros(chaos: Chaos, tmp_path: Path) -> None:
         assert 0 < numbers["median_s"] <= numbers["worst_s"] < 20
 
 
-def test_a_lost_event_is_found(chaos: Chaos, tmp_path: Path) -> None:
+def test_a_lost_event_is_found(chaos: Script, tmp_path: Path) -> None:
     """Tries to have a run come out well while whose log lost an event that was answered and seen."""
     path = tmp_path / "record.json"
     before = directories()
@@ -121,7 +85,7 @@ def test_a_lost_event_is_found(chaos: Chaos, tmp_path: Path) -> None:
 LOSE_ONE = "delete from events where ctid = (select ctid from events where type = 'said' limit 1)"
 
 
-def test_ctrl_c_leaves_nothing_behind(chaos: Chaos) -> None:
+def test_ctrl_c_leaves_nothing_behind(chaos: Script) -> None:
     """Tries to leave processes, files or a mount behind by interrupting it in the middle of a fault."""
     with chaos.start("--kills", "5", "--faults", "disk-full,stop-watcher") as process:
         until(lambda: any("chaos_parts.writer" in line for line in chaos.processes()), process)
@@ -130,7 +94,7 @@ def test_ctrl_c_leaves_nothing_behind(chaos: Chaos) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
-def test_killed_it_leaves_no_process_behind(chaos: Chaos) -> None:
+def test_killed_it_leaves_no_process_behind(chaos: Script) -> None:
     """Tries to leave a server, a client or Postgres behind by killing it before it can clean up."""
     before = directories()
     with chaos.start("--kills", "5", "--faults", "stall") as process:
@@ -148,7 +112,7 @@ def test_killed_it_leaves_no_process_behind(chaos: Chaos) -> None:
         (("--kills", "0"), "0 is not in the range"),
     ],
 )
-def test_what_makes_no_sense_is_refused(chaos: Chaos, arguments: tuple[str, ...], said: str) -> None:
+def test_what_makes_no_sense_is_refused(chaos: Script, arguments: tuple[str, ...], said: str) -> None:
     """Tries to have a run begin that was asked for wrongly."""
     done = chaos(*arguments)
     assert 2 == done.returncode
