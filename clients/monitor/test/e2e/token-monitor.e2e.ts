@@ -1,0 +1,74 @@
+/** The user's React program, in a real browser, against a real server. */
+
+import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hasChromium, launch, watch } from './browsers.js';
+import { type App, reactPage } from './react-page.js';
+import { type Server, startServer } from './servers.js';
+
+declare const app: App;
+
+describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
+  let server: Server;
+  let browser: Browser;
+  let writer: NeuroGraphWebSocket;
+
+  beforeAll(async () => {
+    [server, browser] = await Promise.all([startServer(), launch()]);
+    writer = createWebSocket({ url: server.ws });
+    await writer.connect();
+  });
+
+  afterAll(async () => {
+    await writer?.disconnect();
+    await Promise.all([browser?.close(), server?.stop()]);
+  });
+
+  const stats = async () => (await fetch(`${server.page}ws/stats`)).json();
+
+  test.each([18, 19] as const)(
+    'Tries to break: on React %i under StrictMode it follows, refreshes and leaves, over one socket.',
+    async (major) => {
+      const html = await reactPage(major);
+      const watched = await watch(browser);
+      const { page } = watched;
+      // The program names its server itself; it is led to the one that there is.
+      await page.addInitScript((host) => {
+        const Real = WebSocket;
+        globalThis.WebSocket = class extends Real {
+          constructor(url: string | URL, protocols?: string | string[]) {
+            super(String(url).replace('localhost:8000', host), protocols);
+          }
+        };
+      }, server.host);
+      await page.route('**/react', (route) => route.fulfill({ contentType: 'text/html; charset=utf-8', body: html }));
+      await page.goto(`${server.page}react`);
+      await page.getByRole('heading', { name: 'Token Monitor 🟢' }).waitFor();
+      expect(await page.evaluate(() => app.version)).toMatch(new RegExp(`^${major}\\.`));
+      await expect.poll(async () => (await stats()).topics.tokens).toBe(1);
+
+      const marked = `react-${major}`;
+      await writer.createToken({ type: marked, weight: 0.5 });
+      await page.getByText(`${marked} - 0.5`).waitFor();
+      await page.evaluate(() => {
+        for (let n = 0; n < 500; n += 1) app.mount();
+      });
+      await writer.createToken({ type: `${marked}-again`, weight: 1 });
+      await page.getByText(`${marked}-again - 1`).waitFor();
+      expect(watched.sockets).toBe(1);
+      expect(await stats()).toMatchObject({ active_connections: 2, topics: { tokens: 1 } });
+
+      await page.evaluate(() => app.unmount());
+      await expect.poll(async () => (await stats()).active_connections).toBe(1);
+      await page.evaluate(() => app.mount());
+      await page.getByRole('heading', { name: 'Token Monitor 🟢' }).waitFor();
+      await page.getByRole('button', { name: 'Refresh' }).click();
+      await page.getByText(`${marked}-again - 1`).waitFor();
+      expect(watched.sockets).toBe(2);
+      expect(watched.faults).toEqual([]);
+      await watched.close();
+      await expect.poll(async () => (await stats()).active_connections).toBe(1);
+    },
+  );
+});

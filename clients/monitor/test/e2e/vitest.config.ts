@@ -1,0 +1,18 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+export default defineConfig({
+  root: at('.'),
+  resolve: {
+    alias: [{ find: /^@neurograph\/client$/, replacement: at('../../../typescript/src/index.ts') }],
+  },
+  test: {
+    include: ['*.e2e.ts'],
+    // Each file has a server and a browser, and the machines of CI have two cores.
+    fileParallelism: false,
+    testTimeout: 30_000,
+    hookTimeout: 40_000,
+  },
+});
