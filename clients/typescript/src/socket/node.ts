@@ -1,0 +1,3 @@
+/** The socket for Node 20. */
+
+export { NodeSocket } from './none.js';
