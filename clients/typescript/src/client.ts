@@ -19,6 +19,8 @@ export interface LifeEvents {
   connected: ConnectionEstablished;
   /** A connection was lost (or a try to come back failed, 1006); the next try is in `nextMs`; null: none comes. */
   disconnected: { code: number; reason: string; nextMs: number | null };
+  /** `error` is another one: a connection was lost or a try failed, the first ones too. */
+  failed: NgosError;
   /** After a break a durable topic goes on without a hole, and so many events come again. */
   resumed: { topic: string; replay: number };
   /** Events after `seq` are lost; handlers go on live from `now`, iterators end with GapError. */
@@ -227,6 +229,11 @@ export class NeuroGraphWebSocket extends Api {
     return place === null || place.epoch === null ? null : { epoch: place.epoch, seq: place.seq };
   }
 
+  /** Whether `on` handlers hear a topic now: the server has agreed to it, on the connection that there is. */
+  isFollowing(topic: string): boolean {
+    return this.#session.follows(topic);
+  }
+
   /** The milliseconds from here to the server's command handling and back, a break included. Rejects as `request`. */
   ping(): Promise<number> {
     const startMs = performance.now();
@@ -281,6 +288,7 @@ export class NeuroGraphWebSocket extends Api {
         this.#settleConnecting((connecting) => connecting.resolve(established));
         this.#tell('connected', established);
       },
+      failed: (error) => this.#tell('failed', error),
       disconnected: (error, nextMs) => {
         const code = error instanceof ConnectFailed ? (error.lost?.code ?? CloseCode.VANISHED) : error.code;
         this.#debug(`${error.message}; ${nextMs === null ? 'no more' : `again in ${Math.round(nextMs)} ms`}`);

@@ -42,6 +42,8 @@ export interface SessionWatch {
   output(): void;
   state(state: State): void;
   connected(established: ConnectionEstablished): void;
+  /** `failure` is another one. */
+  failed(failure: ConnectionLost | ConnectFailed): void;
   /** A connection was lost or a try to come back failed, and when the next comes; null: none. */
   disconnected(error: ConnectionLost | ConnectFailed, nextMs: number | null): void;
   resumed(topic: string, replay: number): void;
@@ -167,6 +169,10 @@ export class Session {
   /** A feed was ended by a hole. */
   tellGap(error: GapError): void {
     this.#call(() => this.#watch.gap(error));
+  }
+
+  follows(topic: string): boolean {
+    return this.#topics.follows(topic);
   }
 
   place(topic: string): Place | null {
@@ -331,6 +337,7 @@ export class Session {
 
   #failed(failure: ConnectFailed | ConnectionLost, lost: ConnectionLost | null): void {
     this.failure = failure;
+    this.#call(() => this.#watch.failed(failure));
     if (lost?.code === CloseCode.UNAUTHENTICATED) this.#refusedProof = this.#proof;
   }
 

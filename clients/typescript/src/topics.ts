@@ -96,6 +96,11 @@ export class Topics {
     this.#settle(topic);
   }
 
+  /** Whether handlers follow a topic on the connection that there is. */
+  follows(name: string): boolean {
+    return this.#topics.get(name)?.dispatch.following ?? false;
+  }
+
   /** Where the handlers of a topic are, or null. */
   place(name: string): Place | null {
     return this.#topics.get(name)?.dispatch.place ?? null;
