@@ -25,7 +25,7 @@ export interface Envelope<Type extends string = string, Payload = JsonObject> {
 /** The envelope of the message `Type`: a union over types where `Type` is one. */
 export type MessageEnvelope<Type extends string> = Type extends MessageName
   ? Envelope<Type, Messages[Type]>
-  : Envelope<Type>;
+  : Envelope<Type extends '*' ? string : Type>;
 
 /** What `request` resolves with: one of the command's replies; tell them apart by `type`. */
 export type ReplyEnvelope<Command extends string> = Command extends CommandName

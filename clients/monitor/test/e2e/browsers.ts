@@ -20,7 +20,9 @@ const FLAGS = [
 export function hasChromium(): boolean {
   if (existsSync(CHROMIUM)) return true;
   if (process.env.CI) throw new Error(`there is no Chromium at ${CHROMIUM}, and CI must not go without it`);
-  console.warn(`\n!!! NO CHROMIUM AT ${CHROMIUM}: THE BROWSER TESTS ARE SKIPPED (NGOS_CHROMIUM names another one) !!!\n`);
+  console.warn(
+    `\n!!! NO CHROMIUM AT ${CHROMIUM}: THE BROWSER TESTS ARE SKIPPED (NGOS_CHROMIUM names another one) !!!\n`,
+  );
   return false;
 }
 
@@ -86,7 +88,9 @@ export async function watch(browser: Browser, options: BrowserContextOptions = {
   page.on('response', (response) => {
     if (response.status() >= 400) watched.faults.push(`${response.status()} ${response.url()}`);
   });
-  page.on('requestfailed', (request) => watched.faults.push(`failed: ${request.url()} ${request.failure()?.errorText}`));
+  page.on('requestfailed', (request) =>
+    watched.faults.push(`failed: ${request.url()} ${request.failure()?.errorText}`),
+  );
   page.on('websocket', (socket) => {
     watched.sockets += 1;
     socket.on('framereceived', ({ payload }) => keep(watched.events, String(payload)));

@@ -7,9 +7,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 
-const CHECKOUT = fileURLToPath(new URL('../../../../', import.meta.url));
+const CHECKOUT = join(import.meta.dirname, '../../../..');
 const START_MS = 30_000;
 
 export interface Server {

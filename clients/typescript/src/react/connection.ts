@@ -96,7 +96,7 @@ export function useNeuroGraphWebSocket(url?: string, options: ConnectionOptions 
     if (autoConnect) void ws.connect().catch(ignore);
   }, [ws, autoConnect]);
 
-  const state = useOf(ws, stateOf, () => 'idle');
+  const state = useOf<State>(ws, stateOf, () => 'idle');
   const connectionId = useOf(ws, connectionIdOf, () => null);
   const error = useOf(ws, errorOf, () => null);
   return useMemo(
@@ -115,7 +115,7 @@ function useOf<T>(ws: NeuroGraphWebSocket, read: (ws: NeuroGraphWebSocket) => T,
   const subscribe = useCallback(
     (changed: () => void) => {
       const told = () => changed();
-      const offs = [ws.onEvent('state', told), ws.onEvent('connected', told), ws.onEvent('disconnected', told)];
+      const offs = [ws.onEvent('state', told), ws.onEvent('connected', told), ws.onEvent('failed', told)];
       return () => {
         for (const off of offs) off();
       };
@@ -134,12 +134,18 @@ function make(identity: Identity, options: ConnectionOptions, latest: { readonly
   const { autoConnect: _, token, debug, ...rest } = options;
   const ws = createWebSocket({
     ...rest,
-    ...(identity.url !== undefined && { url: identity.url }),
-    ...(token !== undefined && { token: typeof token === 'string' ? token : () => tokenOf(latest.current) }),
-    ...(debug !== undefined && { debug: typeof debug === 'boolean' ? debug : (line) => print(latest.current, line) }),
+    url: addressOf(identity.url),
+    token: typeof token === 'function' ? () => tokenOf(latest.current) : token,
+    debug: typeof debug === 'function' ? (line) => print(latest.current, line) : debug,
   });
   const calls = Object.fromEntries(CALLS.map((name) => [name, (ws[name] as () => unknown).bind(ws)]));
   return { identity, ws, calls: calls as unknown as Calls, mounts: 0 };
+}
+
+/** On a server there is no page to take an address from, and none is needed: nothing is connected there. */
+function addressOf(url: string | undefined): string | undefined {
+  const isWhole = url !== undefined && /^\w+:/.test(url);
+  return isWhole || typeof location !== 'undefined' ? url : 'ws://there-is-no-page.invalid/ws';
 }
 
 function tokenOf({ token }: ConnectionOptions): string | Promise<string> {

@@ -1,7 +1,10 @@
 /** Topics that are followed while components that want them are mounted. */
 
 import { useCallback, useEffect, useState, useSyncExternalStore } from 'react';
-import type { Gap, NeuroGraphWebSocket } from '../index.js';
+import type { LifeEvents, NeuroGraphWebSocket } from '../index.js';
+
+/** Where events are missing: those after `seq`; it goes on live from `now`. */
+export type Gap = LifeEvents['gap'];
 
 /** What a component knows of a topic that it follows. */
 export interface Subscription {
@@ -17,32 +20,32 @@ export interface Subscription {
 /** A topic of one client, held once for all components that follow it. */
 class Followed {
   readonly listeners = new Set<() => void>();
-  subscribed = false;
-  private readonly ends: (() => void)[];
+  private readonly ends: readonly (() => void)[];
 
   constructor(ws: NeuroGraphWebSocket, topic: string) {
+    const tell = () => {
+      for (const listener of [...this.listeners]) listener();
+    };
+    const tellOf = ({ payload }: { payload: { topic: string } }) => {
+      if (payload.topic === topic) tell();
+    };
     this.ends = [
-      ws.on('subscribed', ({ payload }) => payload.topic === topic && this.tell(true)),
-      ws.on('unsubscribed', ({ payload }) => payload.topic === topic && this.tell(false)),
-      ws.onEvent('state', (state) => state !== 'connected' && this.tell(false)),
+      ws.on('subscribed', tellOf),
+      ws.on('unsubscribed', tellOf),
+      ws.onEvent('state', tell),
+      // Last: what it changes is not to be missed.
       ws.hold(topic),
     ];
   }
 
   end(): void {
-    for (const end of this.ends.reverse()) end();
-  }
-
-  private tell(subscribed: boolean): void {
-    if (subscribed === this.subscribed) return;
-    this.subscribed = subscribed;
-    for (const listener of [...this.listeners]) listener();
+    for (const end of this.ends) end();
   }
 }
 
 const followedOf = new WeakMap<NeuroGraphWebSocket, Map<string, Followed>>();
 
-/** Follow until the function that is returned is called; `changed` is called when `isSubscribed` may differ. */
+/** Follow until the function that is returned is called; `changed` is called when `isFollowing` may differ. */
 function follow(ws: NeuroGraphWebSocket, topic: string, changed: () => void): () => void {
   const topics = followedOf.get(ws) ?? new Map<string, Followed>();
   followedOf.set(ws, topics);
@@ -61,10 +64,6 @@ function follow(ws: NeuroGraphWebSocket, topic: string, changed: () => void): ()
       followed.end();
     });
   };
-}
-
-function isSubscribed(ws: NeuroGraphWebSocket | null, topic: string): boolean {
-  return (ws && followedOf.get(ws)?.get(topic)?.subscribed) ?? false;
 }
 
 /**
@@ -87,7 +86,7 @@ export function useWebSocketSubscription(
   );
   const subscribed = useSyncExternalStore(
     subscribe,
-    () => isSubscribed(client, topic),
+    () => client?.isFollowing(topic) ?? false,
     () => false,
   );
   const [seen, setSeen] = useState<{ client: NeuroGraphWebSocket; gap: Gap } | null>(null);

@@ -1,6 +1,7 @@
 // @vitest-environment happy-dom
 import { act, cleanup, render, waitFor } from '@testing-library/react';
-import { StrictMode, Suspense } from 'react';
+import { type ReactNode, StrictMode, Suspense } from 'react';
+import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { NeuroGraphWebSocket } from '../../src/index.js';
 import { type Connection, type ConnectionOptions, useNeuroGraphWebSocket } from '../../src/react/index.js';
@@ -17,6 +18,12 @@ function Probe({ url = URL, ...options }: ConnectionOptions & { url?: string }) 
   const connection = useNeuroGraphWebSocket(url, { random: () => 0, ...options });
   rendered.push(connection);
   return <p>{[connection.state, connection.connectionId, connection.error?.name].join(' ')}</p>;
+}
+
+const never = new Promise(() => {});
+
+function Waits(): ReactNode {
+  throw never; // how React 18 is told to wait; 19 knows it too
 }
 
 const last = () => rendered.at(-1) as Connection;
@@ -58,6 +65,15 @@ test('Tries to break: what the hook says of the connection follows it, from moun
   await greet(2);
   await waitFor(() => expect(last().isConnected).toBe(true));
   expect(last().connectionId).toBe('00000000-0000-7000-8000-000000000001');
+});
+
+test('Tries to break: a server that is not there yet is the error state, before there ever was a connection.', async () => {
+  render(<Probe />);
+  const first = await socket();
+  await act(async () => first.end(1006));
+  expect(last()).toMatchObject({ state: 'connecting', error: { name: 'ConnectFailed' } });
+  await greet(2);
+  await waitFor(() => expect(last()).toMatchObject({ state: 'connected', error: null }));
 });
 
 test('Tries to break: StrictMode mounts twice and gets one socket, not two, and not one that was closed.', async () => {
@@ -189,11 +205,19 @@ test('Tries to break: without autoConnect nothing is opened until somebody conne
   await waitFor(() => expect(FakeSocket.live).toEqual([]));
 });
 
+test('Tries to break: a page that was rendered on a server is taken over as it is, and then connects, once.', async () => {
+  const container = document.body.appendChild(document.createElement('div'));
+  container.innerHTML = renderToString(<Probe />);
+  const errors = vi.spyOn(console, 'error');
+  render(<Probe />, { container, hydrate: true });
+  await greet();
+  await waitFor(() => expect(container.textContent).toContain('connected'));
+  expect([FakeSocket.made.length, errors.mock.calls]).toEqual([1, []]);
+  errors.mockRestore();
+  container.remove();
+});
+
 test('Tries to break: a render that React never commits connects nothing.', async () => {
-  const never = new Promise(() => {});
-  const Waits = () => {
-    throw never; // how React 18 is told to wait; 19 knows it too
-  };
   const page = render(
     <Suspense fallback="waiting">
       <Probe />

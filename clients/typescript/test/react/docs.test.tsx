@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { act, cleanup, render, screen, waitFor } from '@testing-library/react';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { createWebSocket } from '../../src/index.js';
@@ -15,8 +16,8 @@ afterEach(cleanup);
 afterAll(() => server?.stop());
 
 test('Tries to break: the example of the documentation is the one that is run here.', () => {
-  const page = readFileSync(new URL('../../docs/react.md', import.meta.url), 'utf8');
-  const example = readFileSync(new URL('./example.tsx', import.meta.url), 'utf8');
+  const page = readFileSync(join(import.meta.dirname, '../../docs/react.md'), 'utf8');
+  const example = readFileSync(join(import.meta.dirname, 'example.tsx'), 'utf8');
   expect(page).toContain(`\`\`\`tsx\n${example}\`\`\``);
 });
 

@@ -2,7 +2,9 @@ import type { EventEnvelope, TokenListed } from '@neurograph/client';
 import { useNeuroGraphWebSocket, useWebSocketSubscription } from '@neurograph/client/react';
 import { useEffect, useState } from 'react';
 
-type Rows = TokenListed['tokens'];
+type Rows = readonly TokenListed['tokens'][number][];
+
+const CHANGES = ['token.created', 'token.updated', 'token.deleted'] as const;
 
 export function Tokens({ url }: { url: string }) {
   const { ws, isConnected, error, createToken } = useNeuroGraphWebSocket(url);
@@ -14,12 +16,12 @@ export function Tokens({ url }: { url: string }) {
   useEffect(() => {
     if (!subscribed) return;
     let early: EventEnvelope<'tokens'>[] | null = [];
-    const off = ws.on('*', (message) => {
-      if (message.topic !== 'tokens') return;
-      const event = message as EventEnvelope<'tokens'>;
-      if (early) early.push(event);
-      else setRows((before) => apply(before, event));
-    });
+    const hear = (message: EventEnvelope<'tokens'>) => {
+      if (message.topic === undefined) return; // the reply to a command: its event comes too
+      if (early) early.push(message);
+      else setRows((before) => apply(before, message));
+    };
+    const offs = CHANGES.map((type) => ws.on(type, hear));
     const list = async () => {
       const { tokens, position } = await ws.listTokens({ limit: 100 });
       const late = (early ?? []).filter(({ seq = 0 }) => seq > position.seq);
@@ -27,7 +29,9 @@ export function Tokens({ url }: { url: string }) {
       setRows(late.reduce(apply, tokens));
     };
     list().catch(console.warn);
-    return off;
+    return () => {
+      for (const off of offs) off();
+    };
   }, [ws, subscribed, gap]);
 
   return (

@@ -45,17 +45,25 @@ function Listener({ ws, type = 'news', heard }: Listens) {
   return null;
 }
 
+function Same({ ws, heard }: Listens) {
+  useWebSocketMessage(ws, 'news', heard as () => void);
+  return null;
+}
+
+/** Adds one to what `Counter` shows. */
+let raise = () => {};
+
+function Counter({ ws, seen }: { ws: NeuroGraphWebSocket; seen: number[] }) {
+  const [count, setCount] = useState(0);
+  raise = () => setCount((before) => before + 1);
+  useWebSocketMessage(ws, 'news', () => seen.push(count));
+  return null;
+}
+
 test('Tries to break: a handler sees the state of the last render, through one registration.', async () => {
   const { ws, socket } = await connected();
   const seen: number[] = [];
-  let raise = () => {};
-  function Counter() {
-    const [count, setCount] = useState(0);
-    raise = () => setCount((before) => before + 1);
-    useWebSocketMessage(ws, 'news', () => seen.push(count));
-    return null;
-  }
-  render(<Counter />);
+  render(<Counter ws={ws} seen={seen} />);
   const open = handlers.open;
   for (let n = 0; n < 300; n += 1) act(raise);
   socket.say('news', {});
@@ -94,11 +102,8 @@ test('Tries to break: another type is another registration, and * hears all.', a
 test('Tries to break: components that give the very same handler are all called, and leave one by one.', async () => {
   const { ws, socket } = await connected();
   const heard = vi.fn();
-  function Same() {
-    useWebSocketMessage(ws, 'news', heard);
-    return null;
-  }
-  const both = (count: number) => Array.from({ length: count }, (_, n) => <Same key={String(n)} />);
+  const both = (count: number) =>
+    Array.from({ length: count }, (_, n) => <Same key={String(n)} ws={ws} heard={heard} />);
   const page = render(<StrictMode>{both(2)}</StrictMode>);
   socket.say('news', {});
   expect(heard).toHaveBeenCalledTimes(2);

@@ -1,3 +1,4 @@
+import { version } from 'react';
 import { renderToString } from 'react-dom/server';
 import { expect, test, vi } from 'vitest';
 import { useNeuroGraphWebSocket, useWebSocketMessage, useWebSocketSubscription } from '../../src/react/index.js';
@@ -11,6 +12,10 @@ function Page({ url }: { url?: string }) {
   useWebSocketMessage(ws, 'token.created', () => {});
   return <p>{[state, isConnected, connectionId, subscribed, gap].map(String).join(' ')}</p>;
 }
+
+test('Tries to break: the React that is tested is the one that the run says.', () => {
+  expect(version.split('.')[0]).toBe(process.env.NGOS_REACT ?? '19');
+});
 
 test('Tries to break: on a server without WebSocket, window or timers to wait for, the hooks render and connect nothing.', () => {
   vi.stubGlobal('document', new EventTarget());

@@ -49,30 +49,33 @@ const followers = async () => (await server.stats()).topics.tokens ?? 0;
 test.each([
   ['plainly', (page: React.ReactNode) => page],
   ['under StrictMode', (page: React.ReactNode) => <StrictMode>{page}</StrictMode>],
-])("Tries to break: the user's TokenMonitor, mounted %s, follows, refreshes and leaves nothing behind.", async (name, around) => {
-  const handlers = countHandlers(NeuroGraphWebSocket.prototype);
-  const ledger = openLedger();
-  const page = render(around(<TokenMonitor />));
-  expect(page.container.textContent).toContain('🔴');
-  await screen.findByText('Token Monitor 🟢');
-  await waitFor(async () => expect(await followers()).toBe(1));
+])(
+  "Tries to break: the user's TokenMonitor, mounted %s, follows, refreshes and leaves nothing behind.",
+  async (name, around) => {
+    const handlers = countHandlers(NeuroGraphWebSocket.prototype);
+    const ledger = openLedger();
+    const page = render(around(<TokenMonitor />));
+    expect(page.container.textContent).toContain('🔴');
+    await screen.findByText('Token Monitor 🟢');
+    await waitFor(async () => expect(await followers()).toBe(1));
 
-  await writer.createToken({ type: name, weight: 0.25 });
-  await screen.findByText(`${name} - 0.25`);
-  const sent = vi.spyOn(sockets[0] as WebSocket, 'send');
-  for (let n = 0; n < 300; n += 1) page.rerender(around(<TokenMonitor />));
-  expect(sent).not.toHaveBeenCalled();
-  expect([sockets.length, await followers()]).toEqual([1, 1]);
+    await writer.createToken({ type: name, weight: 0.25 });
+    await screen.findByText(`${name} - 0.25`);
+    const sent = vi.spyOn(sockets[0] as WebSocket, 'send');
+    for (let n = 0; n < 300; n += 1) page.rerender(around(<TokenMonitor />));
+    expect(sent).not.toHaveBeenCalled();
+    expect([sockets.length, await followers()]).toEqual([1, 1]);
 
-  await act(async () => screen.getByText('Refresh').click());
-  await waitFor(() => expect(sent).toHaveBeenCalledTimes(1));
-  page.unmount();
-  await waitFor(async () => expect(await server.stats()).toMatchObject({ active_connections: 1, topics: {} }));
-  await waitFor(() => expect([...ledger.timers, ...ledger.listeners]).toEqual([]));
-  expect([handlers.open, sockets.length]).toEqual([0, 1]);
-  handlers.restore();
-  ledger.restore();
-});
+    await act(async () => screen.getByText('Refresh').click());
+    await waitFor(() => expect(sent).toHaveBeenCalledTimes(1));
+    page.unmount();
+    await waitFor(async () => expect(await server.stats()).toMatchObject({ active_connections: 1, topics: {} }));
+    await waitFor(() => expect([...ledger.timers, ...ledger.listeners]).toEqual([]));
+    expect([handlers.open, sockets.length]).toEqual([0, 1]);
+    handlers.restore();
+    ledger.restore();
+  },
+);
 
 test('Tries to break: twenty TokenMonitors that come and go are so many connections, and then none.', async () => {
   const many = (count: number) => (
