@@ -6,6 +6,9 @@ import { type Browser, type BrowserContext, type BrowserContextOptions, chromium
 /** The one that the environment names, else Debian's. */
 export const CHROMIUM = process.env.NGOS_CHROMIUM ?? '/usr/bin/chromium';
 
+/** Nothing on these pages takes this long. */
+const WAIT_MS = 10_000;
+
 const FLAGS = [
   '--no-sandbox', // containers run as root
   '--disable-gpu',
@@ -58,6 +61,7 @@ export interface Watched {
 export async function watch(browser: Browser, options: BrowserContextOptions = {}): Promise<Watched> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(WAIT_MS);
   const watched: Watched = {
     page,
     context,

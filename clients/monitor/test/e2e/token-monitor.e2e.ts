@@ -4,7 +4,7 @@ import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasChromium, launch, watch } from './browsers.js';
-import { type App, reactPage } from './react-page.js';
+import { type App, serveReactPage } from './react-page.js';
 import { type Server, startServer } from './servers.js';
 
 declare const app: App;
@@ -30,7 +30,7 @@ describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
   test.each([18, 19] as const)(
     'Tries to break: on React %i under StrictMode it follows, refreshes and leaves, over one socket.',
     async (major) => {
-      const html = await reactPage(major);
+      const shown = await serveReactPage(major);
       const watched = await watch(browser);
       const { page } = watched;
       // The program names its server itself; it is led to the one that there is.
@@ -42,8 +42,7 @@ describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
           }
         };
       }, server.host);
-      await page.route('**/react', (route) => route.fulfill({ contentType: 'text/html; charset=utf-8', body: html }));
-      await page.goto(`${server.page}react`);
+      await page.goto(shown.url);
       await page.getByRole('heading', { name: 'Token Monitor 🟢' }).waitFor();
       expect(await page.evaluate(() => app.version)).toMatch(new RegExp(`^${major}\\.`));
       await expect.poll(async () => (await stats()).topics.tokens).toBe(1);
@@ -68,6 +67,7 @@ describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
       expect(watched.sockets).toBe(2);
       expect(watched.faults).toEqual([]);
       await watched.close();
+      shown.stop();
       await expect.poll(async () => (await stats()).active_connections).toBe(1);
     },
   );
