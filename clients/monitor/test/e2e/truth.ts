@@ -4,7 +4,8 @@ import { createWebSocket } from '@neurograph/client';
 import type { SeenEvent } from './browsers.js';
 import type { Server } from './servers.js';
 
-export type Topic = 'tokens' | 'graph';
+export const TOPICS = ['tokens', 'graph'] as const;
+export type Topic = (typeof TOPICS)[number];
 
 /** The whole log of `topic`, read through a client of its own. */
 export async function readLog(server: Server, topic: Topic): Promise<SeenEvent[]> {

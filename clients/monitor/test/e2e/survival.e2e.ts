@@ -1,0 +1,150 @@
+/** Two pages and a writer, while the server is killed and the network goes: nothing is missed, nobody reloads. */
+
+import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { type Proxy, startProxy } from './proxy.js';
+import { type Server, startServer } from './servers.js';
+import { faultsOf, readLog, TOPICS } from './truth.js';
+
+/** The page's own word on itself; see src/measure.ts. */
+declare const ngosMonitor: {
+  readonly state: string;
+  readonly tokens: number;
+  readonly edges: number;
+  readonly loaded: boolean;
+  readonly positions: Record<string, { epoch: string; seq: number } | null>;
+};
+
+describe.skipIf(!hasChromium())('The page survives', () => {
+  let server: Server;
+  let proxy: Proxy;
+  let browser: Browser;
+  let writer: NeuroGraphWebSocket;
+  let pages: Watched[];
+
+  beforeAll(async () => {
+    [server, browser] = await Promise.all([startServer(), launch()]);
+    proxy = await startProxy(server);
+    writer = createWebSocket({ url: server.ws, random: () => 0.2 });
+    await writer.connect();
+  });
+
+  afterEach(async () => {
+    for (const watched of pages) await watched.close();
+  });
+
+  afterAll(async () => {
+    await writer?.disconnect();
+    await proxy?.stop();
+    await Promise.all([browser?.close(), server?.stop()]);
+  });
+
+  /** Pages of the server, loaded and following. */
+  async function open(count: number, address: string): Promise<void> {
+    pages = [];
+    for (let n = 0; n < count; n += 1) pages.push(await watch(browser));
+    await Promise.all(
+      pages.map(async ({ page }) => {
+        await page.goto(address);
+        await page.waitForFunction(() => ngosMonitor?.loaded);
+      }),
+    );
+  }
+
+  /** Changes without end, of all kinds, through breaks too. */
+  function write(): { count: number; stop(): Promise<void> } {
+    let isOver = false;
+    const state = { count: 0, stop };
+    const write = async () => {
+      while (!isOver) {
+        const a = await writer.createToken({ type: 'survivor', coord_x: [Math.random()] });
+        const b = await writer.createToken({ type: 'survivor', coord_x: [Math.random()] });
+        await writer.connectTokens(a.token_id, b.token_id);
+        await writer.updateToken(a.token_id, { weight: 2 });
+        if (state.count % 2) await writer.deleteToken(b.token_id);
+        state.count += 1;
+      }
+    };
+    const writing = Promise.all([write(), write(), write()]);
+    async function stop(): Promise<void> {
+      isOver = true;
+      await writing;
+    }
+    return state;
+  }
+
+  const states = () => Promise.all(pages.map(({ page }) => page.evaluate(() => ngosMonitor.state)));
+  const stateOfAll = (state: string) => expect.poll(states, { timeout: 15_000 }).toEqual(pages.map(() => state));
+
+  /** All that the log holds has come to every page, once, in order, and is what the page shows. */
+  async function expectNothingMissed(): Promise<void> {
+    const { total } = await writer.listTokens({ limit: 1, total: true });
+    for (const topic of TOPICS) {
+      const log = await readLog(server, topic);
+      for (const { page, events } of pages) {
+        const seen = () => page.evaluate((name) => ngosMonitor.positions[name]?.seq ?? 0, topic);
+        await expect.poll(seen).toBe(log.length);
+        expect(faultsOf(events, log, topic)).toEqual([]);
+      }
+    }
+    for (const { page } of pages) await expect.poll(() => page.evaluate(() => ngosMonitor.tokens)).toBe(total);
+    for (const { faults, loads } of pages) expect({ faults, loads }).toEqual({ faults: [], loads: 1 });
+  }
+
+  test('Tries to break: the server is killed twice under load; both pages go on, with every event, without reload.', async () => {
+    await open(2, server.page);
+    const written = write();
+    for (const kill of [1, 2]) {
+      const before = written.count;
+      await expect.poll(() => written.count).toBeGreaterThan(before + 20);
+      await server.kill();
+      await stateOfAll('reconnecting');
+      for (const { page } of pages) await page.locator('.connection', { hasText: 'Reconnecting' }).waitFor();
+      await server.restart();
+      await stateOfAll('connected');
+      for (const { page, sockets } of pages) {
+        await page.getByRole('status').filter({ hasText: /back after .* resumed \d+ events? on/ }).waitFor();
+        expect(sockets).toBeGreaterThan(kill);
+      }
+    }
+    const before = written.count;
+    await expect.poll(() => written.count).toBeGreaterThan(before + 20);
+    await written.stop();
+    await expectNothingMissed();
+  });
+
+  test('Tries to break: the network goes and comes back; the page says so, catches up, and does not wait out its pause.', async () => {
+    await open(1, proxy.page);
+    const [watched] = pages as [Watched];
+    const written = write();
+    await watched.context.setOffline(true);
+    proxy.cut();
+    await stateOfAll('reconnecting');
+    await watched.page.locator('.connection', { hasText: 'Reconnecting' }).waitFor();
+    // Long enough away for the pause to have grown.
+    await expect.poll(() => watched.refusals.length, { timeout: 20_000 }).toBeGreaterThan(3);
+    proxy.mend();
+    const mended = performance.now();
+    await watched.context.setOffline(false);
+    await stateOfAll('connected');
+    expect(performance.now() - mended).toBeLessThan(3000);
+    await written.stop();
+    await expectNothingMissed();
+  });
+
+  test('Tries to break: a page in the background misses nothing, and shows it when it is looked at again.', async () => {
+    await open(1, server.page);
+    const [watched] = pages as [Watched];
+    const front = await watched.context.newPage();
+    await front.goto('about:blank');
+    await front.bringToFront();
+    const written = write();
+    await expect.poll(() => written.count).toBeGreaterThan(50);
+    await written.stop();
+    await watched.page.bringToFront();
+    await expectNothingMissed();
+    expect(watched.sockets).toBe(1);
+  });
+});
