@@ -2,5 +2,6 @@
 
 - `site`: the app and its routes
 - `guard`: who may come in
+- `assets`: the monitor page, as it was built
 - `metrics`: what `/metrics` shows
 """

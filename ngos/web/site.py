@@ -29,6 +29,7 @@ from ngos.protocol.commands import Publish
 from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import CommandFailed, DecodeError, ErrorCode, unavailable
 from ngos.web import guard
+from ngos.web.assets import POLICY, Asset, load_page
 from ngos.web.metrics import Collector
 
 RETRY_AFTER_S: Final = "1"
@@ -41,11 +42,6 @@ _STATUS: Final = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }
-_INDEX: Final = b"""ngos, the real-time server of NeuroGraph OS
-
-WebSocket  /ws
-Routes     /ws/stats  /healthz  /livez  /readyz  /metrics  /asyncapi.json
-"""
 
 
 @define(eq=False)
@@ -110,9 +106,8 @@ def make_site(parts: Parts) -> QuartTrio:
         await websocket.accept()
         await transport.begin(partial(parts.connections.serve, transport, client_id))
 
-    @site.get("/")
-    async def index() -> Response:
-        return Response(_INDEX, content_type="text/plain; charset=utf-8")
+    for path, asset in load_page().items():
+        site.add_url_rule(f"/{path}", f"page/{path}", partial(_asset, asset), methods=["GET"])
 
     @site.get("/ws/stats")
     async def stats() -> Response:
@@ -229,6 +224,22 @@ async def _posted(topic: str) -> Publish:
         fault = {"path": "topic", "message": "is not a field of this body"}
         raise DecodeError(ErrorCode.INVALID_PAYLOAD, "topic is not a field of this body", errors=[fault])
     return codec.decode_payload({**body, "topic": topic}, Publish, root="")
+
+
+async def _asset(asset: Asset) -> Response:
+    zipped = asset.gzipped is not None and request.accept_encodings["gzip"] > 0
+    response = Response(asset.gzipped if zipped else asset.body, content_type=asset.content_type)
+    if asset.gzipped is not None:
+        response.headers["Vary"] = "Accept-Encoding"
+    if zipped:
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Cache-Control"] = asset.cache_control
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    # The two forms are told apart, as a strong tag has to (RFC 9110 section 8.8.3).
+    response.set_etag(f"{asset.etag}-gzip" if zipped else asset.etag)
+    return await response.make_conditional(request)
 
 
 def _json(value: object, status: int = 200) -> Response:

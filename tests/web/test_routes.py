@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -174,11 +176,43 @@ async def test_health(shared: Running, path: str) -> None:
     assert 200 == (await request(shared.http, "HEAD", path)).status
 
 
-async def test_index(shared: Running) -> None:
-    """The root answers with something to read."""
-    answer = await request(shared.http, "GET", "/")
-    assert 200 == answer.status
-    assert answer.headers["content-type"].startswith("text/")
+async def test_the_page_and_all_it_names(shared: Running) -> None:
+    """Tries to find a file that the page names and the server does not have, or a type that a browser won't take."""
+    page = await request(shared.http, "GET", "/")
+    assert (200, "text/html; charset=utf-8") == (page.status, page.headers["content-type"])
+    assert "no-cache" == page.headers["cache-control"]
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    names = re.findall(r'(?:src|href)="\.?/?([^"]+)"', page.body.decode())
+    assert any(name.endswith(".js") for name in names)
+    types = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+    for name in names:
+        answer = await request(shared.http, "GET", f"/{name}")
+        assert (200, types[name.rsplit(".", 1)[1]]) == (answer.status, answer.headers["content-type"]), name
+        assert ("immutable" in answer.headers["cache-control"]) == name.startswith("assets/")
+        assert "nosniff" == answer.headers["x-content-type-options"]
+
+
+async def test_the_page_is_sent_once(shared: Running) -> None:
+    """Tries to get what the browser has already, or bytes in a form that it did not ask for."""
+    plain = await request(shared.http, "GET", "/")
+    again = await request(shared.http, "GET", "/", headers={"If-None-Match": plain.headers["etag"]})
+    assert (304, b"") == (again.status, again.body)
+    script = next(name for name in re.findall(r'src="\.?/?([^"]+)"', plain.body.decode()))
+    whole = await request(shared.http, "GET", f"/{script}")
+    zipped = await request(shared.http, "GET", f"/{script}", headers={"Accept-Encoding": "br, gzip"})
+    refused = await request(shared.http, "GET", f"/{script}", headers={"Accept-Encoding": "gzip;q=0"})
+    assert "gzip" == zipped.headers["content-encoding"]
+    assert whole.body == refused.body == gzip.decompress(zipped.body)
+    assert whole.headers["etag"] != zipped.headers["etag"]
+    assert "Accept-Encoding" == whole.headers["vary"] == zipped.headers["vary"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/assets/", "/assets/../site.py", "/..%2fsite.py", "/index.html/", "/page/index.html"]
+)
+async def test_nothing_but_the_page(shared: Running, path: str) -> None:
+    """Tries to get a file of the package that is not one of the page's."""
+    assert_error(await request(shared.http, "GET", path), 404)
 
 
 async def test_metrics(server: Running) -> None:
