@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   resolve: {
     alias: {
-      '#socket': fileURLToPath(new URL('./src/socket/node.ts', import.meta.url)),
+      '#socket': fileURLToPath(new URL('./src/socket/lazy.ts', import.meta.url)),
       '@neurograph/client': fileURLToPath(new URL('./src/index.ts', import.meta.url)),
     },
   },

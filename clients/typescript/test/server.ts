@@ -47,12 +47,7 @@ export class TestServer {
   readonly #database: Database | null;
   #child: ChildProcess | null;
 
-  private constructor(
-    directory: string,
-    flags: readonly string[],
-    database: Database | null,
-    started: Started,
-  ) {
+  private constructor(directory: string, flags: readonly string[], database: Database | null, started: Started) {
     this.#directory = directory;
     this.#flags = flags;
     this.#database = database;

@@ -180,4 +180,5 @@ function unreachable(error: NodeJS.ErrnoException): string {
   return causes[0]?.message || error.code || 'unreachable';
 }
 
-export const NodeSocket: SocketClass | null = OwnSocket;
+/** The class as the rest of the client sees it. */
+export const NodeSocket: SocketClass = OwnSocket;
