@@ -105,10 +105,7 @@ export abstract class Api {
   }
 
   /** Record one step; within a trajectory it gets the next sequence number. */
-  recordExperience(
-    eventType: string,
-    fields: Fields<'experience.record', 'event_type'> = {},
-  ): Promise<p.Experience> {
+  recordExperience(eventType: string, fields: Fields<'experience.record', 'event_type'> = {}): Promise<p.Experience> {
     return this.#ask('experience.record', { ...fields, event_type: eventType }, (reply) => reply.payload);
   }
 

@@ -2,7 +2,14 @@
 
 import { Api, quiet, type RequestOptions } from './api.js';
 import type { Envelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
-import { ConnectFailed, ConnectionLost, type GapError, type LogPosition, type NgosError, RequestTimeout } from './errors.js';
+import {
+  ConnectFailed,
+  ConnectionLost,
+  type GapError,
+  type LogPosition,
+  type NgosError,
+  RequestTimeout,
+} from './errors.js';
 import { Events, type EventsOptions } from './events.js';
 import { Handlers } from './handlers.js';
 import { Line } from './line.js';
@@ -74,7 +81,8 @@ export class NeuroGraphWebSocket extends Api {
     this.#reconnect = options.reconnect ?? true;
     this.#token = options.token;
     const { debug } = options;
-    this.#debug = typeof debug === 'function' ? debug : debug === true ? (line) => console.debug(`[ngos] ${line}`) : () => {};
+    this.#debug =
+      typeof debug === 'function' ? debug : debug === true ? (line) => console.debug(`[ngos] ${line}`) : () => {};
     const terms = {
       reconnect: this.#reconnect,
       renewable: typeof options.token === 'function',
@@ -84,6 +92,7 @@ export class NeuroGraphWebSocket extends Api {
     this.#session = new Session(terms, this.#watch());
     this.#line = new Line(this.#session, {
       url: this.url,
+      shownUrl: this.url.replace(/\?.*/, ''),
       connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
       WebSocket: options.WebSocket as SocketClass | undefined,
       token: () => (typeof this.#token === 'function' ? this.#token() : (this.#token ?? null)),
@@ -162,8 +171,16 @@ export class NeuroGraphWebSocket extends Api {
    * Rejects with CommandError (the server answered `error`), ConnectionLost, RequestTimeout, RequestTooBig, QueueFull, and
    * TypeError (the id is in use, or this is not JSON).
    */
-  request<Command extends BareCommand>(type: Command, payload?: Commands[Command], options?: RequestOptions): Promise<ReplyEnvelope<Command>>;
-  request<Command extends CommandName>(type: Command, payload: Commands[Command], options?: RequestOptions): Promise<ReplyEnvelope<Command>>;
+  request<Command extends BareCommand>(
+    type: Command,
+    payload?: Commands[Command],
+    options?: RequestOptions,
+  ): Promise<ReplyEnvelope<Command>>;
+  request<Command extends CommandName>(
+    type: Command,
+    payload: Commands[Command],
+    options?: RequestOptions,
+  ): Promise<ReplyEnvelope<Command>>;
   request(type: string, payload?: JsonObject, options?: RequestOptions): Promise<Envelope>;
   request(type: string, payload: object = {}, options: RequestOptions = {}): Promise<Envelope> {
     return this.#within(type, options, (done) => {

@@ -17,6 +17,8 @@ export const NONSENSE_CODE = 4002;
 
 export interface LineTerms {
   url: string;
+  /** The same as errors and debug lines tell it: a query may hold secrets. */
+  shownUrl: string;
   connectTimeoutMs: number;
   WebSocket: SocketClass | undefined;
   /** The token to show first on the next connection; null: none. Asked before each. */
@@ -106,7 +108,7 @@ export class Line {
       this.#stop();
       return;
     }
-    this.#terms.debug(`connecting to ${this.#terms.url}`);
+    this.#terms.debug(`connecting to ${this.#terms.shownUrl}`);
     const socket = new SocketClass(this.#terms.url);
     this.#socket = socket;
     socket.binaryType = 'arraybuffer';
@@ -134,7 +136,12 @@ export class Line {
     const { state, established } = this.#session;
     if (attempt !== this.#try || state !== 'connected' || established === null) return;
     const { interval_ms: intervalMs, timeout_ms: timeoutMs } = established.heartbeat;
-    this.#vigil = new Vigil(intervalMs, timeoutMs, () => this.#session.probe(), (silentMs) => this.#silent(silentMs));
+    this.#vigil = new Vigil(
+      intervalMs,
+      timeoutMs,
+      () => this.#session.probe(),
+      (silentMs) => this.#silent(silentMs),
+    );
   }
 
   #silent(silentMs: number): void {
@@ -160,11 +167,11 @@ export class Line {
     const socket = this.#socket;
     this.#forget();
     if (socket !== null) hangUp(socket, CloseCode.NORMAL, '');
-    this.#next(this.#session.refused(new ConnectFailed(this.#terms.url, reason, { lost })));
+    this.#next(this.#session.refused(new ConnectFailed(this.#terms.shownUrl, reason, { lost })));
   }
 
   /** This connection, or the try for one, is over. */
-  #over(lost: ConnectionLost, refusal: Socket['refusal'] & object | null): void {
+  #over(lost: ConnectionLost, refusal: (Socket['refusal'] & object) | null): void {
     const session = this.#session;
     const greeted = session.state === 'connected' || session.ended !== null;
     const upMs = Math.max(0, Date.now() - this.#greetedMs);
@@ -175,8 +182,12 @@ export class Line {
     }
     const vanished = lost.code === CloseCode.VANISHED;
     const reason = refusal?.reason ?? (vanished ? 'no connection' : `closed before the greeting: ${lost.message}`);
-    const more = { status: refusal?.status ?? null, retryAfterMs: refusal?.retryAfterMs ?? null, lost: vanished ? null : lost };
-    this.#next(session.refused(new ConnectFailed(this.#terms.url, reason, more)));
+    const more = {
+      status: refusal?.status ?? null,
+      retryAfterMs: refusal?.retryAfterMs ?? null,
+      lost: vanished ? null : lost,
+    };
+    this.#next(session.refused(new ConnectFailed(this.#terms.shownUrl, reason, more)));
   }
 
   #next(next: Next | null): void {

@@ -42,7 +42,8 @@ export function address(url: string | undefined, clientId: string): string {
     throw new TypeError(`not a URL such as ws://127.0.0.1:8000/ws: ${String(url)}`);
   }
   whole.protocol = whole.protocol.replace(/^http/, 'ws');
-  if (whole.protocol !== 'ws:' && whole.protocol !== 'wss:') throw new TypeError(`not a ws: or wss: URL: ${String(url)}`);
+  if (whole.protocol !== 'ws:' && whole.protocol !== 'wss:')
+    throw new TypeError(`not a ws: or wss: URL: ${String(url)}`);
   whole.hash = '';
   whole.searchParams.set('client_id', clientId);
   return whole.href;
@@ -60,7 +61,10 @@ export function checkTopic(topic: string): void {
 }
 
 /** Where to start, or null: live. Throws RangeError where it can't be a position. */
-export function startOf(options: { since?: number | null | undefined; epoch?: string | null | undefined }): Place | null {
+export function startOf(options: {
+  since?: number | null | undefined;
+  epoch?: string | null | undefined;
+}): Place | null {
   const { since, epoch } = options;
   if (since == null) return null;
   if (!Number.isSafeInteger(since) || since < 0 || (epoch != null && !EPOCH.test(epoch))) {

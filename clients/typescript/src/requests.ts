@@ -46,7 +46,12 @@ export class Requests {
    * Queue a command and return its id; `done` is called once. Throws TypeError (not JSON, or the id waits for its reply
    * already), RequestTooBig and QueueFull, all the caller's fault; then nothing was queued. One command is taken always.
    */
-  add(name: string, payload: object, done: Pending['done'], options: { id?: string | undefined; ours?: true } = {}): string {
+  add(
+    name: string,
+    payload: object,
+    done: Pending['done'],
+    options: { id?: string | undefined; ours?: true } = {},
+  ): string {
     const ours = options.ours === true;
     const id = options.id ?? `${this.#prefix}-${++this.#count}`;
     if (typeof name !== 'string') throw new TypeError('a command is named by a string');
@@ -162,7 +167,9 @@ export class Requests {
 
 /** `count` random bytes as hex digits. `crypto.randomUUID` is missing on pages that came over plain http. */
 export function randomHex(count: number): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(count)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return Array.from(crypto.getRandomValues(new Uint8Array(count)), (byte) => byte.toString(16).padStart(2, '0')).join(
+    '',
+  );
 }
 
 /** How long a text is in UTF-8, without encoding it. */

@@ -400,14 +400,20 @@ export class Session {
 
 function readEstablished(payload: Envelope['payload']): ConnectionEstablished {
   const { server, limits, heartbeat, connection_id: connectionId, client_id: clientId } = payload;
-  const numbers = isObject(limits) && isObject(heartbeat) && isObject(server)
-    ? [limits.message_bytes, limits.in_flight, heartbeat.interval_ms, heartbeat.timeout_ms]
-    : [null];
-  if (numbers.some((value) => typeof value !== 'number') || typeof connectionId !== 'string' || typeof clientId !== 'string') {
+  const numbers =
+    isObject(limits) && isObject(heartbeat) && isObject(server)
+      ? [limits.message_bytes, limits.in_flight, heartbeat.interval_ms, heartbeat.timeout_ms]
+      : [null];
+  if (
+    numbers.some((value) => typeof value !== 'number') ||
+    typeof connectionId !== 'string' ||
+    typeof clientId !== 'string'
+  ) {
     throw new Nonsense('not a payload of connection.established');
   }
   const established = payload as unknown as ConnectionEstablished;
   const spoken = established.server.protocol;
-  if (spoken !== PROTOCOL_VERSION) throw new Nonsense(`the server speaks protocol ${spoken}, this client ${PROTOCOL_VERSION}`);
+  if (spoken !== PROTOCOL_VERSION)
+    throw new Nonsense(`the server speaks protocol ${spoken}, this client ${PROTOCOL_VERSION}`);
   return established;
 }

@@ -1,5 +1,5 @@
-/** Stands where browsers' bundles would have the socket for Node: they have their own. */
+/** What browsers' bundles have instead of a socket for Node: nothing, for browsers have their own. */
 
 import type { SocketClass } from './socket.js';
 
-export const NodeSocket: SocketClass | null = null;
+export const loadSocket: (() => Promise<SocketClass>) | null = null;

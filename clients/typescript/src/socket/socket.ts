@@ -1,5 +1,8 @@
 /** The part of the WebSocket interface that this client uses: the platform's, or this package's own for Node 20. */
 
+// By the condition `node` in package.json this is `lazy`, else `none`: bundles for browsers have no trace of it.
+import { loadSocket } from '#socket';
+
 /** What the server answered instead of a handshake, where the platform tells it. */
 export interface Refusal {
   readonly reason: string;
@@ -24,7 +27,6 @@ export type SocketClass = new (url: string) => Socket;
 export async function findSocket(given: SocketClass | undefined): Promise<SocketClass> {
   const platform = given ?? (globalThis.WebSocket as SocketClass | undefined);
   if (platform !== undefined) return platform;
-  const { NodeSocket } = await import('#socket');
-  if (NodeSocket === null) throw new TypeError('this platform has no WebSocket: give one as an option');
-  return NodeSocket;
+  if (loadSocket === null) throw new TypeError('this platform has no WebSocket: give one as an option');
+  return loadSocket();
 }
