@@ -13,6 +13,7 @@ export default defineConfig({
         replacement: at('../node_modules/@testing-library/react/dist/@testing-library/react.esm.js'),
       },
       { find: /^(react|react-dom)(\/.*)?$/, replacement: `${at('./node_modules')}/$1$2` },
+      { find: /^#socket$/, replacement: at('../typescript/src/socket/lazy.ts') },
       { find: /^@neurograph\/client$/, replacement: at('../typescript/src/index.ts') },
       { find: /^@neurograph\/client\/react$/, replacement: at('../typescript/src/react/index.ts') },
     ],

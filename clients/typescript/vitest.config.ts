@@ -5,6 +5,7 @@ export default defineConfig({
   resolve: {
     alias: {
       '#socket': fileURLToPath(new URL('./src/socket/lazy.ts', import.meta.url)),
+      '@neurograph/client/react': fileURLToPath(new URL('./src/react/index.ts', import.meta.url)),
       '@neurograph/client': fileURLToPath(new URL('./src/index.ts', import.meta.url)),
     },
   },

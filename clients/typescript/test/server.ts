@@ -5,10 +5,9 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const ROOT = join(import.meta.dirname, '../../..');
 const NGOS = join(ROOT, '.venv/bin/ngos');
 const PYTHON = join(ROOT, '.venv/bin/python');
 /** Nothing here takes this long; what hangs fails by it. */
@@ -85,6 +84,8 @@ export class TestServer {
 
   /** End it, and leave nothing behind. */
   async stop(): Promise<void> {
+    // What was killed has left its Postgres running, which only another life of it ends.
+    if (this.#child === null && this.#database === null) await this.restart();
     await this.#end('SIGTERM');
     if (this.#database !== null) await python(DROP, this.#database.url, this.#database.name);
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 });

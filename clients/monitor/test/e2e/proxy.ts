@@ -4,16 +4,15 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface Proxy {
-  readonly page: string;
-  readonly ws: string;
+  readonly http: string;
   /** Reset every connection; new ones are refused until `mend`. */
   cut(): void;
   mend(): void;
   stop(): Promise<void>;
 }
 
-export async function startProxy(server: { readonly host: string }): Promise<Proxy> {
-  const [name, port] = server.host.split(':');
+export async function startProxy(http: string): Promise<Proxy> {
+  const { hostname, port } = new URL(http);
   const ends = new Set<Socket>();
   let isCut = false;
   const listener = createServer((near) => {
@@ -21,7 +20,7 @@ export async function startProxy(server: { readonly host: string }): Promise<Pro
       near.resetAndDestroy();
       return;
     }
-    const far = connect(Number(port), name);
+    const far = connect(Number(port), hostname);
     for (const [from, to] of [
       [near, far],
       [far, near],
@@ -39,7 +38,6 @@ export async function startProxy(server: { readonly host: string }): Promise<Pro
   await once(listener, 'listening');
   const address = listener.address();
   if (!address || typeof address === 'string') throw new Error('no port');
-  const host = `127.0.0.1:${address.port}`;
 
   function cut(): void {
     isCut = true;
@@ -47,8 +45,7 @@ export async function startProxy(server: { readonly host: string }): Promise<Pro
   }
 
   return {
-    page: `http://${host}/`,
-    ws: `ws://${host}/ws`,
+    http: `http://127.0.0.1:${address.port}`,
     cut,
     mend() {
       isCut = false;

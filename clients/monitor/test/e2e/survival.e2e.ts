@@ -3,9 +3,9 @@
 import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { TestServer } from '../../../typescript/test/server.js';
 import { hasChromium, launch, type Watched, watch } from './browsers.js';
 import { type Proxy, startProxy } from './proxy.js';
-import { type Server, startServer } from './servers.js';
 import { faultsOf, readLog, TOPICS } from './truth.js';
 
 /** The page's own word on itself; see src/measure.ts. */
@@ -18,16 +18,16 @@ declare const ngosMonitor: {
 };
 
 describe.skipIf(!hasChromium())('The page survives', () => {
-  let server: Server;
+  let server: TestServer;
   let proxy: Proxy;
   let browser: Browser;
   let writer: NeuroGraphWebSocket;
   let pages: Watched[];
 
   beforeAll(async () => {
-    [server, browser] = await Promise.all([startServer(), launch()]);
-    proxy = await startProxy(server);
-    writer = createWebSocket({ url: server.ws, random: () => 0.2 });
+    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    proxy = await startProxy(server.http);
+    writer = createWebSocket({ url: server.url, random: () => 0.2 });
     await writer.connect();
   });
 
@@ -94,7 +94,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   }
 
   test('Tries to break: the server is killed twice under load; both pages go on, with every event, without reload.', async () => {
-    await open(2, server.page);
+    await open(2, server.http);
     const written = write();
     for (const kill of [1, 2]) {
       const before = written.count;
@@ -116,7 +116,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   });
 
   test('Tries to break: the network goes and comes back; the page says so, catches up, and does not wait out its pause.', async () => {
-    await open(1, proxy.page);
+    await open(1, proxy.http);
     const [watched] = pages as [Watched];
     const written = write();
     await watched.context.setOffline(true);
@@ -135,7 +135,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   });
 
   test('Tries to break: a page in the background misses nothing, and shows it when it is looked at again.', async () => {
-    await open(1, server.page);
+    await open(1, server.http);
     const [watched] = pages as [Watched];
     const front = await watched.context.newPage();
     await front.goto('about:blank');

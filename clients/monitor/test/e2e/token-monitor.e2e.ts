@@ -3,20 +3,20 @@
 import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TestServer } from '../../../typescript/test/server.js';
 import { hasChromium, launch, watch } from './browsers.js';
 import { type App, serveReactPage } from './react-page.js';
-import { type Server, startServer } from './servers.js';
 
 declare const app: App;
 
 describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
-  let server: Server;
+  let server: TestServer;
   let browser: Browser;
   let writer: NeuroGraphWebSocket;
 
   beforeAll(async () => {
-    [server, browser] = await Promise.all([startServer(), launch()]);
-    writer = createWebSocket({ url: server.ws });
+    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    writer = createWebSocket({ url: server.url });
     await writer.connect();
   });
 
@@ -25,7 +25,7 @@ describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
     await Promise.all([browser?.close(), server?.stop()]);
   });
 
-  const stats = async () => (await fetch(`${server.page}ws/stats`)).json();
+  const stats = async () => (await fetch(`${server.http}/ws/stats`)).json();
 
   test.each([18, 19] as const)(
     'Tries to break: on React %i under StrictMode it follows, refreshes and leaves, over one socket.',
@@ -41,7 +41,7 @@ describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
             super(String(url).replace('localhost:8000', host), protocols);
           }
         };
-      }, server.host);
+      }, new URL(server.http).host);
       await page.goto(shown.url);
       await page.getByRole('heading', { name: 'Token Monitor 🟢' }).waitFor();
       expect(await page.evaluate(() => app.version)).toMatch(new RegExp(`^${major}\\.`));

@@ -2,14 +2,13 @@
 
 import { createWebSocket } from '@neurograph/client';
 import type { SeenEvent } from './browsers.js';
-import type { Server } from './servers.js';
 
 export const TOPICS = ['tokens', 'graph'] as const;
 export type Topic = (typeof TOPICS)[number];
 
 /** The whole log of `topic`, read through a client of its own. */
-export async function readLog(server: Server, topic: Topic): Promise<SeenEvent[]> {
-  const ws = createWebSocket({ url: server.ws });
+export async function readLog(server: { readonly url: string }, topic: Topic): Promise<SeenEvent[]> {
+  const ws = createWebSocket({ url: server.url });
   await ws.connect();
   const { seq: last } = await ws.subscribe(topic);
   await ws.unsubscribe(topic);

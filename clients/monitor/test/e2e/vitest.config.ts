@@ -6,7 +6,10 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 export default defineConfig({
   root: at('.'),
   resolve: {
-    alias: [{ find: /^@neurograph\/client$/, replacement: at('../../../typescript/src/index.ts') }],
+    alias: {
+      '#socket': at('../../../typescript/src/socket/lazy.ts'),
+      '@neurograph/client': at('../../../typescript/src/index.ts'),
+    },
   },
   test: {
     include: ['*.e2e.ts'],

@@ -2,7 +2,7 @@
 
 import { get } from 'node:http';
 import { json } from 'node:stream/consumers';
-import { startServer } from '../../../monitor/test/e2e/servers.js';
+import { TestServer } from '../server.js';
 
 interface Stats {
   active_connections: number;
@@ -15,14 +15,15 @@ export interface Reachable {
   stop(): Promise<void>;
 }
 
+/** One of its own: who counts connections can't share. */
 export async function startReachable(): Promise<Reachable> {
-  const server = await startServer();
+  const server = await TestServer.start();
   return {
-    ws: server.ws,
+    ws: server.url,
     // Not `fetch`: in a test's window that is a browser's, with its rule of the same origin.
     stats: () =>
       new Promise((resolve, reject) => {
-        const request = get(`${server.page}ws/stats`, (answer) => {
+        const request = get(`${server.http}/ws/stats`, (answer) => {
           json(answer).then((stats) => resolve(stats as Stats), reject);
         });
         request.on('error', reject);
