@@ -5,17 +5,9 @@ import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { TestServer } from '../../../typescript/test/server.js';
 import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { visit } from './monitor-page.js';
 import { type Proxy, startProxy } from './proxy.js';
 import { faultsOf, readLog, TOPICS } from './truth.js';
-
-/** The page's own word on itself; see src/measure.ts. */
-declare const ngosMonitor: {
-  readonly state: string;
-  readonly tokens: number;
-  readonly edges: number;
-  readonly loaded: boolean;
-  readonly positions: Record<string, { epoch: string; seq: number } | null>;
-};
 
 describe.skipIf(!hasChromium())('The page survives', () => {
   let server: TestServer;
@@ -45,12 +37,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   async function open(count: number, address: string): Promise<void> {
     pages = [];
     for (let n = 0; n < count; n += 1) pages.push(await watch(browser));
-    await Promise.all(
-      pages.map(async ({ page }) => {
-        await page.goto(address);
-        await page.waitForFunction(() => ngosMonitor?.loaded);
-      }),
-    );
+    await Promise.all(pages.map(({ page }) => visit(page, address)));
   }
 
   /** Changes without end, of all kinds, through breaks too. */
@@ -75,7 +62,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
     return state;
   }
 
-  const states = () => Promise.all(pages.map(({ page }) => page.evaluate(() => ngosMonitor.state)));
+  const states = () => Promise.all(pages.map(({ page }) => page.evaluate(() => ngosMonitor?.state)));
   const stateOfAll = (state: string) => expect.poll(states, { timeout: 15_000 }).toEqual(pages.map(() => state));
 
   /** All that the log holds has come to every page, once, in order, and is what the page shows. */
@@ -84,12 +71,12 @@ describe.skipIf(!hasChromium())('The page survives', () => {
     for (const topic of TOPICS) {
       const log = await readLog(server, topic);
       for (const { page, events } of pages) {
-        const seen = () => page.evaluate((name) => ngosMonitor.positions[name]?.seq ?? 0, topic);
+        const seen = () => page.evaluate((name) => ngosMonitor?.positions[name]?.seq ?? 0, topic);
         await expect.poll(seen).toBe(log.length);
         expect(faultsOf(events, log, topic)).toEqual([]);
       }
     }
-    for (const { page } of pages) await expect.poll(() => page.evaluate(() => ngosMonitor.tokens)).toBe(total);
+    for (const { page } of pages) await expect.poll(() => page.evaluate(() => ngosMonitor?.tokens)).toBe(total);
     for (const { faults, loads } of pages) expect({ faults, loads }).toEqual({ faults: [], loads: 1 });
   }
 
@@ -105,7 +92,10 @@ describe.skipIf(!hasChromium())('The page survives', () => {
       await server.restart();
       await stateOfAll('connected');
       for (const { page, sockets } of pages) {
-        await page.getByRole('status').filter({ hasText: /back after .* resumed \d+ events? on/ }).waitFor();
+        await page
+          .getByRole('status')
+          .filter({ hasText: /back after .* resumed \d+ events? on/ })
+          .waitFor();
         expect(sockets).toBeGreaterThan(kill);
       }
     }

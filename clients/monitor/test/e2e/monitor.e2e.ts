@@ -1,0 +1,157 @@
+/** The page that a real server shows at `/`, as people use it, two at a time. */
+
+import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { TestServer } from '../../../typescript/test/server.js';
+import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { createNamed, face, fill, find, openPart, select, visit } from './monitor-page.js';
+
+describe.skipIf(!hasChromium())('The monitor page', () => {
+  let server: TestServer;
+  let browser: Browser;
+  let client: NeuroGraphWebSocket;
+  const open: Watched[] = [];
+
+  beforeAll(async () => {
+    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    client = createWebSocket(server.url);
+    await client.connect();
+  });
+
+  afterEach(async () => {
+    for (const watched of open) {
+      expect(watched.faults).toEqual([]);
+      expect(watched.refusals).toEqual([]);
+    }
+    while (open.length > 0) await open.pop()?.close();
+  });
+
+  afterAll(async () => {
+    await client?.disconnect();
+    await Promise.all([browser?.close(), server?.stop()]);
+  });
+
+  /** Another browser's page, which has loaded. */
+  async function another() {
+    const watched = await watch(browser);
+    open.push(watched);
+    await visit(watched.page, server.http);
+    return watched.page;
+  }
+
+  test('Tries to break: what one browser creates, connects, changes and deletes, the other one shows.', async () => {
+    const [a, b] = [await another(), await another()];
+    await createNamed(a, 'Ada', { type: 'person', weight: '2' });
+    await createNamed(b, 'Bob', { type: 'person' });
+    await (await find(b, 'Ada')).waitFor();
+    await select(b, 'Ada');
+
+    await select(a, 'Ada');
+    await a.getByRole('button', { name: 'Connect' }).click();
+    await select(a, 'Bob');
+    await openPart(a, 'Token');
+    const connect = a.getByRole('form', { name: 'Connect two tokens' });
+    await connect.getByLabel('Type').fill('knows');
+    await connect.getByRole('button', { name: 'Connect' }).click();
+    await b
+      .locator('.neighbors li')
+      .filter({ hasText: /Bob.*knows/ })
+      .waitFor();
+
+    await a.getByRole('button', { name: 'Change' }).click();
+    await fill(a, { weight: '5.5' });
+    await a.getByRole('button', { name: 'Save changes' }).click();
+    await face(b, 'weight').filter({ hasText: '5.5' }).waitFor();
+    await face(b, 'version').filter({ hasText: '2' }).waitFor();
+
+    await b.getByRole('button', { name: 'Disconnect Bob' }).click();
+    await b.getByRole('dialog').getByRole('button', { name: 'Disconnect' }).click();
+    await a.getByText('Connected to nothing.').waitFor();
+
+    await a.getByRole('button', { name: 'Delete' }).click();
+    await a.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await b.getByText(/The token .* is gone/).waitFor();
+    const { tokens } = await client.listTokens({ type: 'person', full: true });
+    expect(tokens.map((token) => 'metadata' in token && token.metadata.name)).toEqual(['Bob']);
+  });
+
+  test('Tries to break: a token is created with the keyboard alone, from the top of the page.', async () => {
+    const page = await another();
+    const focused = () => page.evaluate(() => document.activeElement?.id ?? '');
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toContain('Skip to');
+    await page.keyboard.press('Enter');
+    for (let n = 0; n < 10 && !(await focused()).startsWith('tab-'); n += 1) await page.keyboard.press('Tab');
+    expect(await focused()).toBe('tab-Token');
+    for (let n = 0; n < 2; n += 1) await page.keyboard.press('ArrowRight');
+    expect(await focused()).toBe('tab-New');
+    await page.keyboard.press('Tab'); // the panel, or its first field
+    if ((await page.evaluate(() => document.activeElement?.tagName)) !== 'INPUT') await page.keyboard.press('Tab');
+    await page.keyboard.press('ControlOrMeta+a');
+    await page.keyboard.type('typed');
+    await page.keyboard.press('Enter');
+    await face(page, 'type').filter({ hasText: 'typed' }).waitFor();
+    expect((await client.listTokens({ type: 'typed' })).count).toBe(1);
+  });
+
+  test('Tries to break: what is wrong with a form is said at its field, by the page and by the server.', async () => {
+    const page = await another();
+    await openPart(page, 'New');
+    await fill(page, { type: 'x'.repeat(51), weight: 'heavy', metadata: '[1]' });
+    const before = (await client.listTokens({ total: true })).total;
+    await page.getByRole('button', { name: 'Create token' }).click();
+    await expect.poll(() => page.getByRole('alert').allTextContents()).toHaveLength(3);
+    await fill(page, { type: 'fine', weight: '1e400', metadata: '{}' });
+    await page.getByRole('button', { name: 'Create token' }).click();
+    await expect.poll(() => page.getByRole('alert').allTextContents()).toHaveLength(1);
+    expect((await client.listTokens({ total: true })).total).toBe(before);
+  });
+
+  test('Tries to break: two who change the same token: the second one is told, and nothing is overwritten.', async () => {
+    const { token_id } = await client.createToken({ type: 'contested', metadata: { name: 'Contested' } });
+    const page = await another();
+    await select(page, 'Contested');
+    await page.getByRole('button', { name: 'Change' }).click();
+    await fill(page, { weight: '3' });
+    await client.updateToken(token_id, { weight: 7 });
+    await expect
+      .poll(() => page.evaluate(() => ngosMonitor?.positions.tokens?.seq))
+      .toBe(client.position('tokens')?.seq ?? (await client.listTokens()).position.seq);
+    await page.getByRole('button', { name: 'Save changes' }).click();
+    await page.getByRole('alert').filter({ hasText: 'Somebody changed this token' }).waitFor();
+    expect(await client.getToken(token_id)).toMatchObject({ weight: 7, version: 2 });
+    await page.getByRole('button', { name: 'Fill in the newer one' }).click();
+    await fill(page, { weight: '8' });
+    await page.getByRole('button', { name: 'Save changes' }).click();
+    await face(page, 'weight').filter({ hasText: '8' }).waitFor();
+    expect(await client.getToken(token_id)).toMatchObject({ weight: 8, version: 3 });
+  });
+
+  test('Tries to break: markup in types, names, metadata and topics is text.', async () => {
+    const page = await another();
+    const evil = '<img src=x onerror="console.error(1)">';
+    const a = await client.createToken({
+      type: evil,
+      metadata: { name: `${evil}1`, more: '</script><script>throw 1</script>' },
+    });
+    const b = await client.createToken({ type: evil, metadata: { name: `${evil}2` } });
+    await client.connectTokens(a.token_id, b.token_id, { type: evil });
+    await select(page, `${evil}1`);
+    await page.getByRole('heading', { name: `${evil}1` }).waitFor();
+    await page.locator('.neighbors li').filter({ hasText: evil }).waitFor();
+    expect(await page.locator('img[src="x"]').count()).toBe(0);
+  });
+
+  test('Tries to break: a custom topic is followed, counted and left.', async () => {
+    const page = await another();
+    await page.getByLabel('Follow another topic').fill('news.e2e');
+    await page.getByRole('button', { name: 'Follow', exact: true }).click();
+    await page.getByRole('button', { name: 'Stop following news.e2e' }).waitFor();
+    await client.publish('news.e2e', 'news.flash', { n: 1 });
+    await page.getByRole('log').getByText('news.flash').waitFor();
+    await page.getByRole('button', { name: 'Stop following news.e2e' }).click();
+    const topics = async () => (await (await fetch(`${server.http}/ws/stats`)).json()).topics;
+    await expect.poll(topics).not.toHaveProperty(['news.e2e']);
+  });
+});
