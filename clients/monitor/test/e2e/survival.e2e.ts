@@ -6,19 +6,19 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { TestServer } from '../../../typescript/test/server.js';
 import { hasChromium, launch, type Watched, watch } from './browsers.js';
 import { visit } from './monitor-page.js';
-import { type Proxy, startProxy } from './proxy.js';
+import { type Network, startNetwork } from './network.js';
 import { faultsOf, readLog, TOPICS } from './truth.js';
 
 describe.skipIf(!hasChromium())('The page survives', () => {
   let server: TestServer;
-  let proxy: Proxy;
+  let network: Network;
   let browser: Browser;
   let writer: NeuroGraphWebSocket;
   let pages: Watched[];
 
   beforeAll(async () => {
     [server, browser] = await Promise.all([TestServer.start(), launch()]);
-    proxy = await startProxy(server.http);
+    network = await startNetwork(server.http);
     writer = createWebSocket({ url: server.url, random: () => 0.2 });
     await writer.connect();
   });
@@ -29,7 +29,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
 
   afterAll(async () => {
     await writer?.disconnect();
-    await proxy?.stop();
+    await network?.stop();
     await Promise.all([browser?.close(), server?.stop()]);
   });
 
@@ -44,7 +44,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   function write(): { count: number; stop(): Promise<void> } {
     let isOver = false;
     const state = { count: 0, stop };
-    const write = async () => {
+    const loop = async () => {
       while (!isOver) {
         const a = await writer.createToken({ type: 'survivor', coord_x: [Math.random()] });
         const b = await writer.createToken({ type: 'survivor', coord_x: [Math.random()] });
@@ -54,7 +54,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
         state.count += 1;
       }
     };
-    const writing = Promise.all([write(), write(), write()]);
+    const writing = Promise.all([loop(), loop(), loop()]);
     async function stop(): Promise<void> {
       isOver = true;
       await writing;
@@ -106,16 +106,16 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   });
 
   test('Tries to break: the network goes and comes back; the page says so, catches up, and does not wait out its pause.', async () => {
-    await open(1, proxy.http);
+    await open(1, network.http);
     const [watched] = pages as [Watched];
     const written = write();
     await watched.context.setOffline(true);
-    proxy.cut();
+    network.cut();
     await stateOfAll('reconnecting');
     await watched.page.locator('.connection', { hasText: 'Reconnecting' }).waitFor();
     // Long enough away for the pause to have grown.
     await expect.poll(() => watched.refusals.length, { timeout: 20_000 }).toBeGreaterThan(3);
-    proxy.mend();
+    network.mend();
     const mended = performance.now();
     await watched.context.setOffline(false);
     await stateOfAll('connected');

@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-export interface Proxy {
+export interface Network {
   readonly http: string;
   /** Reset every connection; new ones are refused until `mend`. */
   cut(): void;
@@ -11,7 +11,7 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-export async function startProxy(http: string): Promise<Proxy> {
+export async function startNetwork(http: string): Promise<Network> {
   const { hostname, port } = new URL(http);
   const ends = new Set<Socket>();
   let isCut = false;
