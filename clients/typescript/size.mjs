@@ -1,0 +1,37 @@
+/** Bundles each entry as a page would have it, prints its size, and fails where it is over its budget. */
+
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { build } from 'vite';
+
+/** Bytes, minified and gzipped. */
+const BUDGETS = { '.': 9_500 };
+
+const { exports } = await import('./package.json', { with: { type: 'json' } }).then((module) => module.default);
+let failed = false;
+for (const [entry, budget] of Object.entries(BUDGETS)) {
+  const file = fileURLToPath(new URL(exports[entry].default, import.meta.url));
+  const { output } = await build({
+    configFile: false,
+    logLevel: 'error',
+    build: {
+      write: false,
+      minify: true,
+      target: 'es2022',
+      modulePreload: false,
+      rolldownOptions: { input: file, preserveEntrySignatures: 'strict', external: [/^react/] },
+    },
+  }).then((results) => (Array.isArray(results) ? results[0] : results));
+  // What a page loads at once, and what only a platform without WebSocket would.
+  const first = output.filter((chunk) => chunk.type === 'chunk' && !chunk.isDynamicEntry);
+  const code = first.map((chunk) => chunk.code).join('');
+  if (/node:|createHash/.test(code)) throw new Error(`${entry}: the socket for Node is in the bundle`);
+  const bytes = gzipSync(code, { level: 9 }).length;
+  if (process.env.SHOW) (await import('node:fs')).writeFileSync('/tmp/bundle.js', code);
+  console.log(`${entry}: ${code.length} bytes, gzipped ${bytes} of ${budget}`);
+  failed ||= bytes > budget;
+}
+if (failed) {
+  console.error('over the budget');
+  process.exitCode = 1;
+}

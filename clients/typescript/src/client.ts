@@ -1,0 +1,355 @@
+/** The client: commands, handlers, subscriptions. What the protocol means is in `session`, the sockets are in `line`. */
+
+import { Api, quiet, type RequestOptions } from './api.js';
+import type { Envelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
+import {
+  ConnectFailed,
+  ConnectionLost,
+  type GapError,
+  type LogPosition,
+  type NgosError,
+  RequestTimeout,
+} from './errors.js';
+import { Events, type EventsOptions } from './events.js';
+import { Handlers } from './handlers.js';
+import { Line } from './line.js';
+import type { BareCommand, CommandName } from './names.js';
+import { address, checkClientId, checkTopic, type Options, startOf } from './options.js';
+import { CloseCode, type Commands, type ConnectionEstablished, type JsonObject, type Subscribed } from './protocol.js';
+import { type Outcome, randomHex } from './requests.js';
+import { Session, type SessionWatch, type State } from './session.js';
+import type { SocketClass } from './socket/socket.js';
+
+/** What `onEvent` tells of the connection's life. */
+export interface LifeEvents {
+  state: State;
+  connected: ConnectionEstablished;
+  /** A connection was lost (or a try to come back failed, 1006); the next try is in `nextMs`; null: none comes. */
+  disconnected: { code: number; reason: string; nextMs: number | null };
+  /** After a break a durable topic goes on without a hole, and so many events come again. */
+  resumed: { topic: string; replay: number };
+  /** Events after `seq` are lost; handlers go on live from `now`, iterators end with GapError. */
+  gap: { topic: string; epoch: string | null; seq: number; now: LogPosition | null };
+}
+
+export interface SubscribeOptions {
+  /** Start after this event of a durable topic; where it is followed already, go back, or on, to there. */
+  since?: number | undefined;
+  /** The log that `since` counts in. */
+  epoch?: string | undefined;
+}
+
+interface Connecting {
+  promise: Promise<ConnectionEstablished>;
+  resolve: (established: ConnectionEstablished) => void;
+  reject: (error: NgosError) => void;
+}
+
+/** Make a client; nothing is opened yet. Throws TypeError where the options can't be. */
+export function createWebSocket(options: Options | string): NeuroGraphWebSocket {
+  return new NeuroGraphWebSocket(typeof options === 'string' ? { url: options } : options);
+}
+
+/**
+ * A client of an ngos server, over all its connections.
+ *
+ * After a break it comes back by itself, sends unanswered commands again under their ids, and resumes its subscriptions.
+ * Commands are sent in the order of the calls, without waiting for earlier replies; without a connection they wait for
+ * the next. No promise of it ends a process when nobody looks at its rejection.
+ */
+export class NeuroGraphWebSocket extends Api {
+  readonly clientId: string;
+  readonly url: string;
+  readonly #session: Session;
+  readonly #line: Line;
+  readonly #messages = new Handlers<Envelope>();
+  readonly #life = new Handlers<LifeEvents[keyof LifeEvents]>();
+  readonly #requestTimeoutMs: number;
+  readonly #reconnect: boolean;
+  readonly #debug: (line: string) => void;
+  #token: Options['token'];
+  #connecting: Connecting | null = null;
+
+  /** See `createWebSocket`. */
+  constructor(options: Options = {}) {
+    super();
+    this.clientId = checkClientId(options.clientId ?? `client_${randomHex(8)}`);
+    this.url = address(options.url, this.clientId);
+    this.#requestTimeoutMs = options.requestTimeoutMs ?? 30_000;
+    this.#reconnect = options.reconnect ?? true;
+    this.#token = options.token;
+    const { debug } = options;
+    this.#debug =
+      typeof debug === 'function' ? debug : debug === true ? (line) => console.debug(`[ngos] ${line}`) : () => {};
+    const terms = {
+      reconnect: this.#reconnect,
+      renewable: typeof options.token === 'function',
+      queueBytes: options.queueBytes ?? 16 * 1024 * 1024,
+      random: options.random ?? Math.random,
+    };
+    this.#session = new Session(terms, this.#watch());
+    this.#line = new Line(this.#session, {
+      url: this.url,
+      shownUrl: this.url.replace(/\?.*/, ''),
+      connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
+      WebSocket: options.WebSocket as SocketClass | undefined,
+      token: () => (typeof this.#token === 'function' ? this.#token() : (this.#token ?? null)),
+      debug: this.#debug,
+    });
+  }
+
+  get state(): State {
+    return this.#session.state;
+  }
+
+  /** Why it ended, or the last failure; null while there is a connection, and after `disconnect`. */
+  get error(): NgosError | null {
+    return this.#session.failure;
+  }
+
+  isConnected(): boolean {
+    return this.state === 'connected';
+  }
+
+  getConnectionId(): string | null {
+    return this.isConnected() ? (this.#session.established?.connection_id ?? null) : null;
+  }
+
+  /**
+   * Connect, and stay connected. Resolves with the server's greeting; while connecting, the same promise. May be called
+   * again after `disconnect` or an end: what is subscribed goes on where it was.
+   *
+   * `retry` (default: the option `reconnect`) keeps trying until it is connected; else the first failure rejects with
+   * ConnectFailed. A refusal that forbids coming back rejects in any case.
+   */
+  connect(options: { retry?: boolean } = {}): Promise<ConnectionEstablished> {
+    const { state, established } = this.#session;
+    if (state === 'connected' && established !== null) return Promise.resolve(established);
+    if (this.#connecting !== null) return this.#connecting.promise;
+    const connecting = openPromise<ConnectionEstablished>();
+    this.#connecting = connecting;
+    if (state === 'reconnecting') {
+      this.#line.hurry();
+    } else {
+      this.#session.begin(options.retry ?? this.#reconnect);
+      if (this.state === 'connecting') this.#line.start();
+    }
+    return connecting.promise;
+  }
+
+  /** Say goodbye, for at most a second. What waits for a reply, and every iterator, rejects with ConnectionLost. */
+  disconnect(): Promise<void> {
+    this.#session.leave();
+    return this.#line.leave();
+  }
+
+  /**
+   * Send a command and look at no promise: its reply comes to `on` handlers, an error to those of 'error'. Returns its id.
+   * Throws QueueFull, RequestTooBig, TypeError, and ConnectionLost after an end.
+   */
+  send<Command extends BareCommand>(type: Command, payload?: Commands[Command]): string;
+  send<Command extends CommandName>(type: Command, payload: Commands[Command]): string;
+  send(type: string, payload?: JsonObject): string;
+  send(type: string, payload: object = {}): string {
+    if (isSubscription(type, payload)) {
+      this.#debug(`${type} ${payload.topic}, as the method of that name`);
+      void (type === 'subscribe' ? this.subscribe(payload.topic, payload) : this.unsubscribe(payload.topic));
+      return `${this.clientId}-${type}-${payload.topic}`;
+    }
+    return this.#session.request(type, payload, (outcome) => this.#unheard(type, outcome));
+  }
+
+  /**
+   * Send a command and resolve with its reply, whose `type` tells which of the command's replies it is.
+   *
+   * When the connection breaks before the reply, it is sent again under its id on the next, and still takes effect once;
+   * the envelope's `replayed` says that it had before. Except `publish` to an ephemeral topic, which leaves nothing to
+   * tell by: its event may come twice.
+   *
+   * Rejects with CommandError (the server answered `error`), ConnectionLost, RequestTimeout, RequestTooBig, QueueFull, and
+   * TypeError (the id is in use, or this is not JSON).
+   */
+  request<Command extends BareCommand>(
+    type: Command,
+    payload?: Commands[Command],
+    options?: RequestOptions,
+  ): Promise<ReplyEnvelope<Command>>;
+  request<Command extends CommandName>(
+    type: Command,
+    payload: Commands[Command],
+    options?: RequestOptions,
+  ): Promise<ReplyEnvelope<Command>>;
+  request(type: string, payload?: JsonObject, options?: RequestOptions): Promise<Envelope>;
+  request(type: string, payload: object = {}, options: RequestOptions = {}): Promise<Envelope> {
+    return this.#within(type, options, (done) => {
+      const id = this.#session.request(type, payload, done, options.id);
+      return () => this.#session.forget(id);
+    });
+  }
+
+  /** Hear messages of a type, or all with '*': replies, errors, events, the greeting. Returns its own `off`. */
+  on<Type extends string>(type: Type, handler: (message: MessageEnvelope<Type>) => void): () => void {
+    return this.#messages.on(type, handler as (message: Envelope) => void);
+  }
+
+  off<Type extends string>(type: Type, handler: (message: MessageEnvelope<Type>) => void): void {
+    this.#messages.off(type, handler as (message: Envelope) => void);
+  }
+
+  /** Hear of the connection's life. Returns its own end. */
+  onEvent<Name extends keyof LifeEvents>(name: Name, handler: (event: LifeEvents[Name]) => void): () => void {
+    return this.#life.on(name, handler as (event: LifeEvents[keyof LifeEvents]) => void);
+  }
+
+  /**
+   * Let `on` handlers hear a topic's events, until `unsubscribe`, over all connections, each once and in order. Idempotent
+   * without `since`. Resolves with the server's agreement; where it rejects, the topic is not followed by this.
+   */
+  subscribe(topic: string, options: SubscribeOptions = {}): Promise<Subscribed> {
+    return this.#within('subscribe', {}, (done) => {
+      checkTopic(topic);
+      this.#session.subscribe(topic, startOf(options), done);
+      return () => this.#session.unsubscribe(topic, () => {});
+    });
+  }
+
+  /** End `subscribe`: no event of the topic comes afterwards, except for those who hold it or iterate over it. */
+  unsubscribe(topic: string): Promise<void> {
+    return new Promise((resolve) => this.#session.unsubscribe(topic, resolve));
+  }
+
+  /**
+   * As `subscribe`, counted: the topic is followed while anybody holds it. Returns the release. May be called at any time;
+   * without a connection it counts from the next one on. `since` counts for the first who holds it.
+   */
+  hold(topic: string, options: SubscribeOptions = {}): () => void {
+    checkTopic(topic);
+    this.#session.hold(topic, startOf(options));
+    let held = true;
+    return () => {
+      if (held) this.#session.release(topic);
+      held = false;
+    };
+  }
+
+  /** A topic's events as an async iterator with a buffer of its own; see Events. */
+  events<Topic extends string>(topic: Topic, options: EventsOptions = {}): Events<Topic> {
+    checkTopic(topic);
+    return new Events(this.#session, topic, startOf(options), options);
+  }
+
+  /** Where `on` handlers are in a durable topic's log: the last event that was dispatched, or what they started after. */
+  position(topic: string): LogPosition | null {
+    const place = this.#session.place(topic);
+    return place === null || place.epoch === null ? null : { epoch: place.epoch, seq: place.seq };
+  }
+
+  /** The milliseconds from here to the server's command handling and back, a break included. Rejects as `request`. */
+  ping(): Promise<number> {
+    const startMs = performance.now();
+    return quiet(this.request('ping', {}).then(() => performance.now() - startMs));
+  }
+
+  /** A promise of what `ask` comes to, within the time, or until the signal. */
+  #within<Answer extends Outcome | Subscribed>(
+    command: string,
+    options: RequestOptions,
+    ask: (done: (outcome: Answer | NgosError) => void) => () => void,
+  ): Promise<Answer> {
+    const promise = new Promise<Answer>((resolve, reject) => {
+      const { signal, timeoutMs = this.#requestTimeoutMs } = options;
+      signal?.throwIfAborted();
+      let over = false;
+      const settle = (act: () => void) => {
+        if (over) return;
+        over = true;
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
+        act();
+      };
+      const forget = ask((outcome) =>
+        settle(() => (outcome instanceof Error ? reject(outcome) : resolve(outcome as Answer))),
+      );
+      const abort = () =>
+        settle(() => {
+          forget();
+          reject(signal?.reason);
+        });
+      const late = () =>
+        settle(() => {
+          forget();
+          reject(new RequestTimeout(command, timeoutMs));
+        });
+      const timer = over ? undefined : setTimeout(late, timeoutMs);
+      if (!over) signal?.addEventListener('abort', abort, { once: true });
+    });
+    return quiet(promise);
+  }
+
+  #watch(): SessionWatch {
+    return {
+      output: () => this.#line?.flush(),
+      state: (state) => {
+        this.#debug(state);
+        if (state === 'ended') this.#settleConnecting((connecting) => connecting.reject(this.#why()));
+        this.#tell('state', state);
+      },
+      connected: (established) => {
+        this.#settleConnecting((connecting) => connecting.resolve(established));
+        this.#tell('connected', established);
+      },
+      disconnected: (error, nextMs) => {
+        const code = error instanceof ConnectFailed ? (error.lost?.code ?? CloseCode.VANISHED) : error.code;
+        this.#debug(`${error.message}; ${nextMs === null ? 'no more' : `again in ${Math.round(nextMs)} ms`}`);
+        this.#tell('disconnected', { code, reason: error.reason, nextMs });
+      },
+      resumed: (topic, replay) => this.#tell('resumed', { topic, replay }),
+      gap: (error) => this.#gap(error),
+      message: (message) => {
+        this.#messages.call(message.type, message);
+        this.#messages.call('*', message);
+      },
+      proven: (token) => {
+        this.#token = token;
+      },
+    };
+  }
+
+  #why(): NgosError {
+    return this.#session.failure ?? this.#session.ended ?? new ConnectionLost(CloseCode.NORMAL, '');
+  }
+
+  #settleConnecting(settle: (connecting: Connecting) => void): void {
+    const connecting = this.#connecting;
+    this.#connecting = null;
+    if (connecting !== null) settle(connecting);
+  }
+
+  #gap(error: GapError): void {
+    const { topic, epoch, seq, now } = error;
+    this.#debug(error.message);
+    this.#tell('gap', { topic, epoch, seq, now });
+  }
+
+  #tell<Name extends keyof LifeEvents>(name: Name, event: LifeEvents[Name]): void {
+    this.#life.call(name, event);
+  }
+
+  #unheard(type: string, outcome: Outcome): void {
+    if (outcome instanceof Error) this.#debug(`${type}: ${outcome.message}`);
+  }
+}
+
+function openPromise<Value>() {
+  let resolve: (value: Value) => void = () => {};
+  let reject: (error: NgosError) => void = () => {};
+  const promise = new Promise<Value>((fulfill, fail) => {
+    resolve = fulfill;
+    reject = fail;
+  });
+  return { promise: quiet(promise), resolve, reject };
+}
+
+function isSubscription(type: string, payload: object): payload is { topic: string; since?: number; epoch?: string } {
+  return (type === 'subscribe' || type === 'unsubscribe') && 'topic' in payload && typeof payload.topic === 'string';
+}

@@ -1,0 +1,23 @@
+/** The client of an ngos server: `createWebSocket(url)`. */
+
+export type { RequestOptions } from './api.js';
+export { createWebSocket, type LifeEvents, NeuroGraphWebSocket, type SubscribeOptions } from './client.js';
+export type { Envelope, EventEnvelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
+export {
+  CommandError,
+  ConnectFailed,
+  ConnectionLost,
+  GapError,
+  type LogPosition,
+  NgosError,
+  NotFound,
+  QueueFull,
+  RequestTimeout,
+  RequestTooBig,
+  SlowSubscriber,
+} from './errors.js';
+export type { Events, EventsOptions } from './events.js';
+export type { BareCommand, CommandName, EventName, MessageName } from './names.js';
+export type { Options } from './options.js';
+export * from './protocol.js';
+export type { State } from './session.js';

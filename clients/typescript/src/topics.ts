@@ -1,0 +1,214 @@
+/**
+ * All that a client follows. Asks the server, by way of `requests`, for what each topic's followers are due, and gives its
+ * events to them. What a follower is due is the topic's to say. No I/O.
+ */
+
+import { Dispatch, type Opened } from './dispatch.js';
+import { type Envelope, Nonsense } from './envelope.js';
+import type { GapError, NgosError } from './errors.js';
+import type { Feed } from './feed.js';
+import type { Place } from './follower.js';
+import type { Subscribed } from './protocol.js';
+import type { Outcome, Requests } from './requests.js';
+import { Topic } from './topic.js';
+
+/** What becomes of topics. */
+export interface TopicsWatch {
+  /** Followers can't go on with this connection, but perhaps with another. */
+  refused(error: NgosError): void;
+  /** A topic goes on after a break, and so many events come again. */
+  resumed(topic: string, replay: number): void;
+  gap(error: GapError): void;
+  /** There may be something to send. */
+  output(): void;
+}
+
+/** The topics by name. Between `connect` and `disconnect` it may ask the server. */
+export class Topics {
+  readonly #requests: Requests;
+  readonly #watch: TopicsWatch;
+  readonly #topics = new Map<string, Topic>();
+  #connected = false;
+  /** Who waits until the server has unsubscribed. */
+  #leaving = new Set<() => void>();
+  /** Whether another connection may come. */
+  reconnect = true;
+
+  constructor(requests: Requests, watch: TopicsWatch) {
+    this.#requests = requests;
+    this.#watch = watch;
+  }
+
+  /** Subscribe for handlers, once; `place` moves them there. `opened` hears what it came to. */
+  subscribe(name: string, place: Place | null, opened: Opened): void {
+    const topic = this.#topic(name);
+    topic.dispatch.subscribed = true;
+    this.#hold(topic, place);
+    topic.dispatch.whenOpen(opened);
+    this.#settle(topic);
+  }
+
+  /** Hold a topic for handlers, once more; `place` counts for the first holder. */
+  hold(name: string, place: Place | null): void {
+    const topic = this.#topic(name);
+    const first = !topic.dispatch.held;
+    topic.dispatch.holders++;
+    this.#hold(topic, first ? place : null);
+    this.#settle(topic);
+  }
+
+  /** Give back one `hold`. */
+  release(name: string): void {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) return;
+    topic.dispatch.holders--;
+    this.#released(topic, () => {});
+  }
+
+  /** End `subscribe`; `done` when no more is to come for it: the server has agreed, or others hold the topic. */
+  unsubscribe(name: string, done: () => void): void {
+    const topic = this.#topics.get(name);
+    if (topic === undefined) {
+      done();
+      return;
+    }
+    topic.dispatch.subscribed = false;
+    this.#released(topic, done);
+  }
+
+  /** Let a feed follow its topic from its place. */
+  attach(feed: Feed): void {
+    const topic = this.#topic(feed.topic);
+    feed.onRoom = () => {
+      this.#settle(topic);
+      this.#watch.output();
+    };
+    topic.join(feed);
+    this.#settle(topic);
+  }
+
+  /** Stop a feed. The last follower of a topic queues `unsubscribe`. */
+  detach(feed: Feed): void {
+    feed.onRoom = null;
+    const topic = this.#topics.get(feed.topic);
+    if (topic === undefined) return;
+    topic.leave(feed);
+    this.#settle(topic);
+  }
+
+  /** Where the handlers of a topic are, or null. */
+  place(name: string): Place | null {
+    return this.#topics.get(name)?.dispatch.place ?? null;
+  }
+
+  /** There is a connection: queue a `subscribe` for each topic whose followers have room, eldest topic first. */
+  connect(): void {
+    this.#connected = true;
+    for (const topic of [...this.#topics.values()]) {
+      topic.dispatch.refused = false;
+      this.#settle(topic);
+    }
+  }
+
+  /** There is none any more, and the server has forgotten what was followed. */
+  disconnect(): void {
+    this.#connected = false;
+    for (const topic of this.#topics.values()) topic.disconnect();
+    const leaving = this.#leaving;
+    this.#leaving = new Set();
+    for (const done of leaving) done();
+  }
+
+  /** There will be none for now: iterators end, and `subscribe` that waits; what is held stays for another `connect`. */
+  end(error: NgosError): void {
+    this.disconnect();
+    for (const topic of [...this.#topics.values()]) {
+      for (const follower of topic.followers) follower.end(error);
+      this.#settle(topic);
+    }
+  }
+
+  /** Give an event to its topic's followers; returns whether handlers are to hear it. Throws Nonsense. */
+  deliver(event: Envelope, sizeBytes: number): boolean {
+    if (event.topic == null) return true;
+    const topic = this.#topics.get(event.topic);
+    if (topic === undefined) return false; // the tail of what was unsubscribed
+    const heard = topic.deliver(event, sizeBytes);
+    if (topic.strayed) this.#settle(topic);
+    return heard;
+  }
+
+  #topic(name: string): Topic {
+    let topic = this.#topics.get(name);
+    if (topic === undefined) {
+      topic = new Topic(name, new Dispatch(name, (error) => this.#watch.gap(error)));
+      this.#topics.set(name, topic);
+    }
+    return topic;
+  }
+
+  #hold(topic: Topic, place: Place | null): void {
+    const dispatch = topic.dispatch;
+    dispatch.muted = false;
+    dispatch.refused = false;
+    const joined = topic.followers.includes(dispatch);
+    if (joined && place !== null) topic.move(dispatch, place);
+    if (joined) return;
+    dispatch.opening = null;
+    dispatch.place = place;
+    topic.join(dispatch);
+  }
+
+  #released(topic: Topic, done: () => void): void {
+    if (topic.dispatch.held || !topic.followers.includes(topic.dispatch)) {
+      done();
+      return;
+    }
+    topic.dispatch.release();
+    topic.leave(topic.dispatch);
+    this.#settle(topic, done);
+  }
+
+  /** Drop followers that are done, and ask the server for what the others are due. */
+  #settle(topic: Topic, left: () => void = () => {}): void {
+    for (const follower of topic.followers) {
+      const over = follower === topic.dispatch ? !topic.dispatch.held : (follower as Feed).ended !== null;
+      if (!over) continue;
+      topic.leave(follower);
+      if (follower === topic.dispatch) topic.dispatch.release();
+    }
+    if (topic.followers.length === 0 && this.#topics.get(topic.name) === topic) this.#topics.delete(topic.name);
+    const due = this.#connected ? topic.nextCommand() : null;
+    if (due === null) {
+      left();
+    } else if (due.type === 'subscribe') {
+      this.#requests.add('subscribe', due.payload, (outcome) => this.#answered(topic, outcome), { ours: true });
+      left();
+    } else {
+      this.#leaving.add(left);
+      const done = () => this.#leaving.delete(left) && left();
+      this.#requests.add('unsubscribe', due.payload, done, { ours: true });
+    }
+  }
+
+  #answered(topic: Topic, outcome: Outcome): void {
+    if (outcome instanceof Error) {
+      if (topic.refused(outcome, !this.reconnect)) {
+        this.#watch.refused(outcome);
+        return;
+      }
+    } else {
+      const replay = topic.agreed(readSubscribed(outcome));
+      if (replay !== null) this.#watch.resumed(topic.name, replay);
+    }
+    this.#settle(topic);
+  }
+}
+
+function readSubscribed(reply: Envelope): Subscribed {
+  const { durable, recovered, replay } = reply.payload;
+  if (typeof durable !== 'boolean' || typeof recovered !== 'boolean' || typeof replay !== 'number') {
+    throw new Nonsense('not a payload of subscribed');
+  }
+  return reply.payload as unknown as Subscribed;
+}
