@@ -1,0 +1,49 @@
+// Starts a server on a database of its own, or takes the one whose URL was given.
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const NGOS = fileURLToPath(new URL('../../../.venv/bin/ngos', import.meta.url));
+const READY_MS = 60_000;
+
+async function freePort() {
+  const probe = net.createServer();
+  await new Promise((listening) => probe.listen(0, '127.0.0.1', listening));
+  const { port } = probe.address();
+  await new Promise((closed) => probe.close(closed));
+  return port;
+}
+
+export async function startServer({ port, dataDir } = {}) {
+  const at = port ?? (await freePort());
+  const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'ngos-page-')));
+  const child = spawn(NGOS, ['serve', '--port', String(at)], {
+    env: { ...process.env, NGOS_DATA_DIR: directory },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const url = `http://127.0.0.1:${at}`;
+  const until = Date.now() + READY_MS;
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}`);
+    const ready = await fetch(`${url}/readyz`).then(
+      (response) => response.ok,
+      () => false,
+    );
+    if (ready) break;
+    if (Date.now() > until) throw new Error('the server was not ready in time');
+    await new Promise((later) => setTimeout(later, 100));
+  }
+  const stop = async (signal = 'SIGTERM') => {
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await ended;
+  };
+  const end = async () => {
+    if (child.exitCode === null) await stop();
+    if (!dataDir) await rm(directory, { recursive: true, force: true });
+  };
+  return { url, port: at, dataDir: directory, stop, end };
+}

@@ -1,0 +1,14 @@
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+import './style/page.css';
+import './style/picture.css';
+import './style/panels.css';
+import './style/forms.css';
+import './style/phone.css';
+import { Page } from './ui/Page';
+
+createRoot(document.getElementById('root') as HTMLElement).render(
+  <StrictMode>
+    <Page />
+  </StrictMode>,
+);

@@ -1,0 +1,105 @@
+// What part of a level is on screen. Pure. World y grows upwards, screen y downwards; screen units are CSS pixels.
+
+export interface Camera {
+  /** The point of the world in the middle of the screen. */
+  x: number;
+  y: number;
+  /** Pixels per unit of the world. */
+  scaleX: number;
+  scaleY: number;
+}
+
+export interface Viewport {
+  width: number;
+  height: number;
+}
+
+export interface Bounds {
+  minX: number;
+  maxX: number;
+  minY: number;
+  maxY: number;
+}
+
+/** Beyond this ratio of sides one scale for both axes would make a line of the picture. */
+const STRETCH_FROM = 6;
+const LEAST_SPAN = 1e-6;
+const SCALE_LEAST = 1e-9;
+const SCALE_MOST = 1e9;
+
+export function fit(bounds: Bounds, viewport: Viewport, margin = 48): Camera {
+  const spanX = Math.max(bounds.maxX - bounds.minX, LEAST_SPAN);
+  const spanY = Math.max(bounds.maxY - bounds.minY, LEAST_SPAN);
+  const scaleX = Math.max(viewport.width - 2 * margin, 16) / spanX;
+  const scaleY = Math.max(viewport.height - 2 * margin, 16) / spanY;
+  const flat = bounds.maxX - bounds.minX < LEAST_SPAN || bounds.maxY - bounds.minY < LEAST_SPAN;
+  const ratio = Math.max(scaleX / scaleY, scaleY / scaleX);
+  const one = Math.min(scaleX, scaleY);
+  const stretched = !flat && ratio > STRETCH_FROM;
+  return {
+    x: (bounds.minX + bounds.maxX) / 2,
+    y: (bounds.minY + bounds.maxY) / 2,
+    scaleX: clampScale(stretched ? scaleX : one),
+    scaleY: clampScale(stretched ? scaleY : one),
+  };
+}
+
+export function toScreen(camera: Camera, viewport: Viewport, x: number, y: number): { x: number; y: number } {
+  return {
+    x: (x - camera.x) * camera.scaleX + viewport.width / 2,
+    y: viewport.height / 2 - (y - camera.y) * camera.scaleY,
+  };
+}
+
+export function toWorld(camera: Camera, viewport: Viewport, x: number, y: number): { x: number; y: number } {
+  return {
+    x: (x - viewport.width / 2) / camera.scaleX + camera.x,
+    y: (viewport.height / 2 - y) / camera.scaleY + camera.y,
+  };
+}
+
+/** Zoom so that the point under (x, y) of the screen stays there. */
+export function zoomAbout(camera: Camera, viewport: Viewport, x: number, y: number, factor: number): Camera {
+  const fixed = toWorld(camera, viewport, x, y);
+  const scaleX = clampScale(camera.scaleX * factor);
+  const scaleY = clampScale(camera.scaleY * factor);
+  return {
+    x: fixed.x - (x - viewport.width / 2) / scaleX,
+    y: fixed.y - (viewport.height / 2 - y) / scaleY,
+    scaleX,
+    scaleY,
+  };
+}
+
+export function pan(camera: Camera, dx: number, dy: number): Camera {
+  return { ...camera, x: camera.x - dx / camera.scaleX, y: camera.y + dy / camera.scaleY };
+}
+
+export function between(from: Camera, to: Camera, share: number): Camera {
+  const mix = (a: number, b: number) => a + (b - a) * share;
+  const grow = (a: number, b: number) => a * (b / a) ** share;
+  return {
+    x: mix(from.x, to.x),
+    y: mix(from.y, to.y),
+    scaleX: grow(from.scaleX, to.scaleX),
+    scaleY: grow(from.scaleY, to.scaleY),
+  };
+}
+
+export function same(a: Camera, b: Camera): boolean {
+  return a.x === b.x && a.y === b.y && a.scaleX === b.scaleX && a.scaleY === b.scaleY;
+}
+
+/** Round steps for an axis, at least `apart` pixels from each other, that are on screen. */
+export function ticks(center: number, scale: number, pixels: number, apart = 110): number[] {
+  const raw = apart / scale;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * ([1, 2, 5, 10].find((nice) => nice * power >= raw) ?? 10);
+  const least = Math.ceil((center - pixels / 2 / scale) / step);
+  const most = Math.floor((center + pixels / 2 / scale) / step);
+  return Array.from({ length: Math.max(0, Math.min(most - least + 1, 40)) }, (_, i) => (least + i) * step);
+}
+
+function clampScale(scale: number): number {
+  return Math.min(SCALE_MOST, Math.max(SCALE_LEAST, scale));
+}

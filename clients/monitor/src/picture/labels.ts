@@ -1,0 +1,85 @@
+// Names over the picture, as a few elements that move: the tokens that stand out, the one under the pointer, and a
+// ring around the selected one. And the numbers of the rules at the edge.
+import { type Camera, ticks, toScreen, type Viewport } from './camera';
+
+export interface Label {
+  slot: number;
+  text: string;
+  kind: 'hub' | 'hover' | 'selected';
+}
+
+const CHARACTER_PIXELS = 6.4;
+const LINE_PIXELS = 17;
+
+export class Labels {
+  private readonly spans: HTMLSpanElement[] = [];
+  private readonly marks: HTMLSpanElement[] = [];
+  private readonly ring: HTMLSpanElement;
+
+  constructor(private readonly host: HTMLElement) {
+    this.ring = this.element('ring');
+    this.ring.hidden = true;
+  }
+
+  /** Put the labels where their tokens are; those that would lie on an earlier one stay away. */
+  put(labels: Label[], place: (slot: number) => { x: number; y: number }, radius: (slot: number) => number, viewport: Viewport): void {
+    const taken: { x: number; y: number; width: number }[] = [];
+    let used = 0;
+    for (const label of labels) {
+      const at = place(label.slot);
+      const width = label.text.length * CHARACTER_PIXELS + 12;
+      const left = at.x + radius(label.slot) + 4;
+      const top = at.y - LINE_PIXELS / 2;
+      if (left < 0 || top < 0 || left + Math.min(width, 60) > viewport.width || top + LINE_PIXELS > viewport.height) continue;
+      const covered = taken.some(
+        (one) => Math.abs(one.y - top) < LINE_PIXELS && left < one.x + one.width && one.x < left + width,
+      );
+      if (covered && label.kind === 'hub') continue;
+      taken.push({ x: left, y: top, width });
+      const span = (this.spans[used] ??= this.element('label'));
+      used++;
+      if (span.textContent !== label.text) span.textContent = label.text;
+      span.dataset.kind = label.kind;
+      span.hidden = false;
+      span.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+    }
+    for (let i = used; i < this.spans.length; i++) (this.spans[i] as HTMLSpanElement).hidden = true;
+  }
+
+  putRing(at: { x: number; y: number } | null, radius: number): void {
+    this.ring.hidden = at === null;
+    if (!at) return;
+    const size = Math.round(radius * 2 + 10);
+    this.ring.style.width = this.ring.style.height = `${size}px`;
+    this.ring.style.transform = `translate(${at.x - size / 2}px, ${at.y - size / 2}px)`;
+  }
+
+  putMarks(camera: Camera, viewport: Viewport): void {
+    let used = 0;
+    const mark = (value: number, x: number, y: number, axis: string) => {
+      const span = (this.marks[used] ??= this.element('mark'));
+      used++;
+      const text = String(Number(value.toPrecision(6)));
+      if (span.textContent !== text) span.textContent = text;
+      span.dataset.axis = axis;
+      span.hidden = false;
+      span.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+    };
+    for (const x of ticks(camera.x, camera.scaleX, viewport.width)) {
+      const at = toScreen(camera, viewport, x, 0).x;
+      if (at > 40 && at < viewport.width - 40) mark(x, at + 3, viewport.height - 15, 'x');
+    }
+    for (const y of ticks(camera.y, camera.scaleY, viewport.height)) {
+      const at = toScreen(camera, viewport, 0, y).y;
+      if (at > 60 && at < viewport.height - 30) mark(y, 5, at + 1, 'y');
+    }
+    for (let i = used; i < this.marks.length; i++) (this.marks[i] as HTMLSpanElement).hidden = true;
+  }
+
+  private element(name: string): HTMLSpanElement {
+    const span = document.createElement('span');
+    span.className = name;
+    this.host.append(span);
+    return span;
+  }
+}

@@ -1,0 +1,237 @@
+// Where each token is drawn at the chosen level, as the GPU reads it: one record of STRIDE floats per slot, which the
+// points and the edges share. A token that moves is one record written.
+import { FLOATS_PER_TOKEN, type Tokens } from '../state/tokens';
+import { LEVEL_COUNT } from '../wire';
+import type { Bounds } from './camera';
+
+/** from x, from y, to x, to y, shade 0..1, radius factor (0: nothing there), moved at (s), changed at (s). */
+export const STRIDE = 8;
+export const MOVE_S = 0.6;
+export const FLASH_S = 1.4;
+const LONG_AGO = -1000;
+const GOLDEN_ANGLE = Math.PI * (3 - Math.sqrt(5));
+const KINDS = 8;
+
+export type ShadeBy = 'z' | 'type';
+export type SizeBy = 'weight' | 'degree' | 'z' | 'same';
+
+export interface Coincidence {
+  /** All tokens are at this one point of the level, and drawn as a spiral instead. */
+  all: boolean;
+  /** Tokens at 0, 0, 0 of the level. */
+  atOrigin: number;
+}
+
+export class Places {
+  records = new Float32Array(1024 * STRIDE);
+  level = 0;
+  shadeBy: ShadeBy = 'z';
+  sizeBy: SizeBy = 'weight';
+  coincidence: Coincidence = { all: false, atOrigin: 0 };
+  bounds: Bounds | null = null;
+  zRange: [number, number] = [0, 0];
+  /** Slots whose record changed since the GPU was told. */
+  readonly dirty = new Set<number>();
+  allDirty = true;
+  still = true;
+  private most = 1;
+  private readonly kinds = new Map<string, number>();
+
+  constructor(
+    private readonly tokens: Tokens,
+    private readonly degreeOf: (id: string) => number,
+  ) {}
+
+  get count(): number {
+    return this.tokens.slotCount;
+  }
+
+  /** A token came or changed at `now`; where it moved, it glides there unless `jump`. */
+  touch(slot: number, what: 'added' | 'changed', now: number, jump: boolean): void {
+    this.makeRoom();
+    const base = slot * STRIDE;
+    const at = this.positionAt(slot, now);
+    const to = this.target(slot);
+    const moved = what === 'changed' && !jump && (to.x !== this.records[base + 2] || to.y !== this.records[base + 3]);
+    this.write(slot, moved ? at : to, to, moved ? now : LONG_AGO);
+    this.records[base + 7] = now;
+    this.mark(slot);
+  }
+
+  /** Take away the flash: it was there before the page looked. */
+  calm(slot: number): void {
+    this.records[slot * STRIDE + 7] = LONG_AGO;
+  }
+
+  remove(slot: number): void {
+    this.makeRoom();
+    this.records[slot * STRIDE + 5] = 0;
+    this.mark(slot);
+  }
+
+  /** Lay out all tokens anew: another level, other shades or sizes, or ranges that changed. */
+  layOut(now: number, glide: boolean): void {
+    this.makeRoom();
+    this.measure();
+    for (let slot = 0; slot < this.count; slot++) {
+      if (!this.tokens.faces[slot]) {
+        this.records[slot * STRIDE + 5] = 0;
+        continue;
+      }
+      const to = this.target(slot);
+      const from = glide ? this.positionAt(slot, now) : to;
+      const moves = from.x !== to.x || from.y !== to.y;
+      this.write(slot, moves ? from : to, to, moves ? now : LONG_AGO);
+    }
+    this.allDirty = true;
+  }
+
+  /** Ranges that the layout stands on. True: they differ from those that it was made with. */
+  outgrown(): boolean {
+    const before = JSON.stringify([this.coincidence.all, this.zRange, this.most]);
+    this.measure();
+    return before !== JSON.stringify([this.coincidence.all, this.zRange, this.most]);
+  }
+
+  positionAt(slot: number, now: number): { x: number; y: number } {
+    const base = slot * STRIDE;
+    const r = this.records;
+    const t = Math.min(1, Math.max(0, (now - (r[base + 6] as number)) / MOVE_S));
+    const eased = 1 - (1 - t) ** 3;
+    const [fx, fy, tx, ty] = [r[base], r[base + 1], r[base + 2], r[base + 3]] as [number, number, number, number];
+    return { x: fx + (tx - fx) * eased, y: fy + (ty - fy) * eased };
+  }
+
+  isThere(slot: number): boolean {
+    return (this.records[slot * STRIDE + 5] ?? 0) > 0;
+  }
+
+  /** The token nearest to a point of the world among those within the reach (both in world units), or -1. */
+  nearest(x: number, y: number, reachX: number, reachY: number): number {
+    let best = -1;
+    let bestDistance = 1;
+    for (let slot = 0, base = 0; slot < this.count; slot++, base += STRIDE) {
+      if ((this.records[base + 5] as number) <= 0) continue;
+      const dx = ((this.records[base + 2] as number) - x) / reachX;
+      const dy = ((this.records[base + 3] as number) - y) / reachY;
+      const distance = dx * dx + dy * dy;
+      if (distance <= bestDistance) {
+        best = slot;
+        bestDistance = distance;
+      }
+    }
+    return best;
+  }
+
+  private write(slot: number, from: { x: number; y: number }, to: { x: number; y: number }, movedAt: number): void {
+    const base = slot * STRIDE;
+    const r = this.records;
+    r[base] = from.x;
+    r[base + 1] = from.y;
+    r[base + 2] = to.x;
+    r[base + 3] = to.y;
+    r[base + 4] = this.shade(slot);
+    r[base + 5] = this.radius(slot);
+    r[base + 6] = movedAt;
+    const { bounds } = this;
+    if (!bounds) this.bounds = { minX: to.x, maxX: to.x, minY: to.y, maxY: to.y };
+    else {
+      bounds.minX = Math.min(bounds.minX, to.x);
+      bounds.maxX = Math.max(bounds.maxX, to.x);
+      bounds.minY = Math.min(bounds.minY, to.y);
+      bounds.maxY = Math.max(bounds.maxY, to.y);
+    }
+  }
+
+  private target(slot: number): { x: number; y: number } {
+    if (this.coincidence.all) {
+      const radius = Math.sqrt(slot + 0.5) / Math.sqrt(Math.max(this.count, 1));
+      return { x: radius * Math.cos(slot * GOLDEN_ANGLE), y: radius * Math.sin(slot * GOLDEN_ANGLE) };
+    }
+    const base = slot * FLOATS_PER_TOKEN + this.level * 3;
+    return { x: this.tokens.coordinates[base] as number, y: this.tokens.coordinates[base + 1] as number };
+  }
+
+  private z(slot: number): number {
+    return this.tokens.coordinates[slot * FLOATS_PER_TOKEN + this.level * 3 + 2] as number;
+  }
+
+  private zShare(slot: number): number {
+    const [least, most] = this.zRange;
+    return most > least ? Math.min(1, Math.max(0, (this.z(slot) - least) / (most - least))) : 0.5;
+  }
+
+  private shade(slot: number): number {
+    if (this.shadeBy === 'z') return this.zShare(slot);
+    return this.kindOf(this.tokens.faces[slot]?.type ?? '') / (KINDS - 1);
+  }
+
+  /** Types take the colours in the order in which they are met; past the last one they begin again. */
+  kindOf(type: string): number {
+    let kind = this.kinds.get(type);
+    if (kind === undefined) {
+      kind = this.kinds.size % KINDS;
+      if (this.kinds.size < 1000) this.kinds.set(type, kind);
+    }
+    return kind;
+  }
+
+  private amount(slot: number): number {
+    if (this.sizeBy === 'weight') return Math.max(0, this.tokens.weights[slot] as number);
+    if (this.sizeBy === 'degree') return this.degreeOf(this.tokens.faces[slot]?.id ?? '');
+    return this.sizeBy === 'z' ? this.zShare(slot) : 0.25;
+  }
+
+  private radius(slot: number): number {
+    return 0.55 + 1.6 * Math.sqrt(Math.min(1, this.amount(slot) / this.most));
+  }
+
+  private measure(): void {
+    const { coordinates, faces } = this.tokens;
+    let [minX, maxX, minY, maxY, minZ, maxZ] = [1, -1, 1, -1, 1, -1].map((sign) => sign * Number.POSITIVE_INFINITY) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    let atOrigin = 0;
+    for (let slot = 0; slot < this.count; slot++) {
+      if (!faces[slot]) continue;
+      const base = slot * FLOATS_PER_TOKEN + this.level * 3;
+      const [x, y, z] = [coordinates[base], coordinates[base + 1], coordinates[base + 2]] as [number, number, number];
+      if (x === 0 && y === 0 && z === 0) atOrigin++;
+      minX = Math.min(minX, x);
+      maxX = Math.max(maxX, x);
+      minY = Math.min(minY, y);
+      maxY = Math.max(maxY, y);
+      minZ = Math.min(minZ, z);
+      maxZ = Math.max(maxZ, z);
+    }
+    const all = this.tokens.count > 1 && minX === maxX && minY === maxY;
+    this.coincidence = { all, atOrigin };
+    this.zRange = minZ <= maxZ ? [minZ, maxZ] : [0, 0];
+    this.bounds = this.tokens.count === 0 ? null : all ? { minX: -1, maxX: 1, minY: -1, maxY: 1 } : { minX, maxX, minY, maxY };
+    let most = 0;
+    this.most = 1;
+    for (let slot = 0; slot < this.count; slot++) if (faces[slot]) most = Math.max(most, this.amount(slot));
+    this.most = most || 1;
+  }
+
+  private mark(slot: number): void {
+    this.dirty.add(slot);
+  }
+
+  private makeRoom(): void {
+    if (this.count * STRIDE <= this.records.length) return;
+    const larger = new Float32Array(Math.max(this.records.length * 2, this.count * STRIDE));
+    larger.set(this.records);
+    this.records = larger;
+    this.allDirty = true;
+  }
+}
+
+export function levelAt(index: number): number {
+  return ((index % LEVEL_COUNT) + LEVEL_COUNT) % LEVEL_COUNT;
+}

@@ -1,0 +1,180 @@
+// Brings the state that is there into the stores, so that nothing is missed or seen twice.
+//
+// Tokens: the topic is followed first, then `token.list` is read page by page. Each page tells the position that it is
+// true at and each event its own; `Tokens` keeps what is newer. So the pages and the events may overlap in any order.
+//
+// Edges: no command lists them. While the log still holds the first event of `graph`, the log is the list: `graph` is
+// followed since 0. Where it no longer does, or where that would be more events than REPLAY_MOST, the topic is followed
+// from now on and each token is asked for its outgoing edges, by the same rule of positions.
+//
+// After a gap the same is done again over what is shown, which stays until something newer is known.
+import type { NeuroGraphWebSocket } from '../standin';
+import type { Edge, EventEnvelope, Neighbor, Token } from '../wire';
+import type { Edges } from './edges';
+import type { Tokens } from './tokens';
+
+export const PAGE = 1000;
+const REPLAY_MOST = 500_000;
+const ASKED_AT_ONCE = 4;
+
+export interface Loading {
+  tokens: 'waiting' | 'reading' | 'done' | 'failed';
+  edges: 'waiting' | 'replaying' | 'asking' | 'done' | 'failed';
+  /** Where `edges` is 'replaying' or 'asking': how many of `of` are through. */
+  through: number;
+  of: number;
+  /** More tokens are there than the page takes. */
+  capped: boolean;
+}
+
+export type Wire = Pick<NeuroGraphWebSocket, 'request' | 'subscribe'>;
+
+export class Load {
+  readonly loading: Loading = { tokens: 'waiting', edges: 'waiting', through: 0, of: 0, capped: false };
+  private tokenRound = 0;
+  private edgeRound = 0;
+  /** The last event of the replay; until that is known, none ends it. */
+  private replayEnd = Number.POSITIVE_INFINITY;
+  private tokensRead: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly wire: Wire,
+    private readonly tokens: Tokens,
+    private readonly edges: Edges,
+    private readonly changed: () => void = () => {},
+  ) {}
+
+  /** Follow both topics and bring what is there. */
+  async begin(): Promise<void> {
+    this.tokensRead = this.beginTokens();
+    await Promise.all([this.tokensRead, this.beginEdges()]);
+  }
+
+  /** The topic has a hole: bring its state anew. */
+  async anew(topic: string): Promise<void> {
+    if (topic === 'tokens') {
+      this.tokens.doubt();
+      this.tokensRead = this.readTokens();
+      await this.tokensRead;
+    } else if (topic === 'graph') {
+      this.edges.doubt();
+      await this.askForEdges();
+    }
+  }
+
+  /** An event of `tokens` or `graph`, in the order of the topic. */
+  apply(event: EventEnvelope): void {
+    const seq = event.seq ?? 0;
+    const during = this.loading;
+    switch (event.type) {
+      case 'token.created':
+      case 'token.updated':
+        this.tokens.put(event.payload as Token, seq);
+        break;
+      case 'token.deleted':
+        this.tokens.remove((event.payload as Token).token_id, seq, during.tokens !== 'done');
+        break;
+      case 'graph.connected':
+        this.edges.put(event.payload as Edge, seq);
+        break;
+      case 'graph.disconnected':
+        this.edges.remove(event.payload as Edge, seq, during.edges !== 'done');
+        break;
+    }
+    if (event.topic === 'graph' && during.edges === 'replaying') this.replayed(seq);
+  }
+
+  /** Edges that an answer of graph.neighbors at position `seq` tells. */
+  neighbors(found: Neighbor[], seq: number): void {
+    for (const edge of found) this.edges.put(edge, seq);
+  }
+
+  private async beginTokens(): Promise<void> {
+    await this.wire.subscribe('tokens');
+    await this.readTokens();
+  }
+
+  private async readTokens(): Promise<void> {
+    const round = ++this.tokenRound;
+    this.loading.tokens = 'reading';
+    this.loading.capped = false;
+    let after: string | null = null;
+    let read = 0;
+    try {
+      do {
+        const page = (await this.wire.request('token.list', { limit: PAGE, full: true, ...(after ? { after } : {}) }))
+          .payload as { tokens: Token[]; next: string | null; position: { seq: number } };
+        if (round !== this.tokenRound) return;
+        for (const token of page.tokens) this.tokens.put(token, page.position.seq);
+        read += page.tokens.length;
+        after = page.next;
+        this.changed();
+      } while (after !== null && read < this.tokens.limit);
+    } catch (error) {
+      if (round === this.tokenRound) this.loading.tokens = 'failed';
+      throw error;
+    }
+    this.loading.capped = after !== null;
+    this.tokens.settle();
+    this.loading.tokens = 'done';
+    this.changed();
+  }
+
+  private async beginEdges(): Promise<void> {
+    this.loading.edges = 'replaying';
+    const all = await this.wire.subscribe('graph', { since: 0 });
+    if (all.recovered && all.replay <= REPLAY_MOST) {
+      this.replayEnd = all.seq;
+      this.loading.of = all.seq;
+      this.replayed(this.loading.through);
+      return;
+    }
+    if (all.recovered) await this.wire.subscribe('graph', { since: all.seq, epoch: all.epoch });
+    await this.askForEdges();
+  }
+
+  private replayed(seq: number): void {
+    this.loading.through = seq;
+    if (seq < this.replayEnd) return;
+    this.edges.settle();
+    this.loading.edges = 'done';
+    this.changed();
+  }
+
+  private async askForEdges(): Promise<void> {
+    const round = ++this.edgeRound;
+    this.loading.edges = 'asking';
+    await this.tokensRead;
+    if (round !== this.edgeRound) return;
+    const ids = this.tokens.faces.flatMap((face) => (face ? [face.id] : []));
+    this.loading.of = ids.length;
+    this.loading.through = 0;
+    const ask = async () => {
+      for (let id = ids.pop(); id !== undefined && round === this.edgeRound; id = ids.pop()) {
+        await this.askAbout(id);
+        this.loading.through++;
+        this.changed();
+      }
+    };
+    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask));
+    if (round !== this.edgeRound) return;
+    this.edges.settle();
+    this.loading.edges = 'done';
+    this.changed();
+  }
+
+  private async askAbout(id: string): Promise<void> {
+    for (let offset = 0; ; offset += PAGE) {
+      const reply = await this.wire.request('graph.neighbors', {
+        token_id: id,
+        direction: 'outgoing',
+        limit: PAGE,
+        offset,
+      });
+      if (reply.type !== 'graph.neighbors') return;
+      const { neighbors, position } = reply.payload as { neighbors: Neighbor[]; position: { seq: number } };
+      this.neighbors(neighbors, position.seq);
+      if (neighbors.length < PAGE) return;
+    }
+  }
+}

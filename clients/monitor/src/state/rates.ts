@@ -1,0 +1,42 @@
+// How many events came in each of the last seconds.
+export const RATE_SECONDS = 60;
+
+export class Rate {
+  private readonly counts = new Uint32Array(RATE_SECONDS + 1);
+  private second = -1;
+
+  /** One event at `atMs`; a clock that goes back counts into the present second. */
+  add(atMs: number): void {
+    this.advance(atMs);
+    const index = this.second % this.counts.length;
+    this.counts[index] = (this.counts[index] ?? 0) + 1;
+  }
+
+  /** Counts of the last full seconds before `atMs`, oldest first. */
+  series(atMs: number): number[] {
+    this.advance(atMs);
+    return Array.from({ length: RATE_SECONDS }, (_, i) => {
+      const second = this.second - RATE_SECONDS + i;
+      return second < 0 ? 0 : (this.counts[second % this.counts.length] ?? 0);
+    });
+  }
+
+  /** Events per second, over the last `seconds` full seconds. */
+  perSecond(atMs: number, seconds = 5): number {
+    return (
+      this.series(atMs)
+        .slice(-seconds)
+        .reduce((sum, count) => sum + count, 0) / seconds
+    );
+  }
+
+  private advance(atMs: number): void {
+    const now = Math.floor(atMs / 1000);
+    if (this.second < 0 || now - this.second > RATE_SECONDS) {
+      this.counts.fill(0);
+      this.second = Math.max(now, this.second);
+      return;
+    }
+    while (this.second < now) this.counts[++this.second % this.counts.length] = 0;
+  }
+}

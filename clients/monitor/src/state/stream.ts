@@ -1,0 +1,110 @@
+// The last events, newest last, and what of them a filter lets through.
+import type { EventEnvelope } from '../wire';
+
+export const STREAM_LENGTH = 1000;
+
+export interface StreamEntry {
+  /** Counts all events since the page began; never repeats. */
+  number: number;
+  topic: string;
+  type: string;
+  seq: number | null;
+  atMs: number;
+  sender: string;
+  /** The token that it is about, where there is one. */
+  tokenId: string | null;
+  brief: string;
+  /** All that the filter's text is looked for in, in lower case. */
+  haystack: string;
+}
+
+export interface StreamFilter {
+  text: string;
+  /** Topics that are not shown. */
+  hidden: ReadonlySet<string>;
+}
+
+export class Stream {
+  /** Grows by one with each event. */
+  total = 0;
+  private readonly ring: StreamEntry[] = [];
+
+  add(event: EventEnvelope): void {
+    const number = this.total++;
+    this.ring[number % STREAM_LENGTH] = entryOf(event, number);
+  }
+
+  clear(): void {
+    this.ring.length = 0;
+    this.total = 0;
+  }
+
+  /** What the filter lets through, newest first; `upTo`: nothing that came after that many events. */
+  entries(filter: StreamFilter, upTo = this.total): StreamEntry[] {
+    const found: StreamEntry[] = [];
+    const needle = filter.text.trim().toLowerCase();
+    for (let number = upTo - 1; number >= Math.max(0, this.total - STREAM_LENGTH); number--) {
+      const entry = this.ring[number % STREAM_LENGTH];
+      if (entry && passes(entry, needle, filter.hidden)) found.push(entry);
+    }
+    return found;
+  }
+}
+
+function passes(entry: StreamEntry, needle: string, hidden: ReadonlySet<string>): boolean {
+  return !hidden.has(entry.topic) && (needle === '' || entry.haystack.includes(needle));
+}
+
+function entryOf(event: EventEnvelope, number: number): StreamEntry {
+  const payload = event.payload as Record<string, unknown>;
+  const brief = briefOf(event.type, payload);
+  const tokenId = textOf(payload.token_id) || textOf(payload.source_id);
+  const sender = event.sender_id ?? '';
+  return {
+    number,
+    topic: event.topic,
+    type: event.type,
+    seq: event.seq ?? null,
+    atMs: event.timestamp,
+    sender,
+    tokenId: tokenId || null,
+    brief,
+    haystack: `${event.topic} ${event.type} ${sender} ${brief} ${tokenId} ${textOf(payload.target_id)}`.toLowerCase(),
+  };
+}
+
+/** One line that says what an event is about. */
+export function briefOf(type: string, payload: Record<string, unknown>): string {
+  switch (type) {
+    case 'token.created':
+    case 'token.updated': {
+      const metadata = (payload.metadata ?? {}) as Record<string, unknown>;
+      const name = textOf(metadata.name) || textOf(metadata.label) || textOf(metadata.title) || shortId(payload.token_id);
+      return `${name} · ${textOf(payload.type)} · w ${roundOf(payload.weight)} · v${payload.version}`;
+    }
+    case 'token.deleted':
+      return shortId(payload.token_id);
+    case 'graph.connected':
+    case 'graph.disconnected':
+      return `${shortId(payload.source_id)} → ${shortId(payload.target_id)} · ${textOf(payload.type)}`;
+    case 'experience.recorded':
+      return `${textOf(payload.event_type)} · reward ${roundOf(payload.reward)}`;
+    case 'system.status':
+      return `${payload.connections} connections · ${roundOf(payload.events_per_s)} events/s`;
+    default:
+      return JSON.stringify(payload).slice(0, 160);
+  }
+}
+
+/** The end of an id: version 7 begins with the time, so that neighbours in time begin alike. */
+export function shortId(id: unknown): string {
+  return typeof id === 'string' ? `…${id.slice(-6)}` : '';
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+function roundOf(value: unknown): string {
+  return typeof value === 'number' ? String(Math.round(value * 1000) / 1000) : '';
+}

@@ -1,0 +1,85 @@
+import { type FormEvent, useState } from 'react';
+import { changesOf, draftOf, type Faults, read } from '../forms/draft';
+import { faultsOfError, isConflict } from '../forms/send';
+import type { Token } from '../wire';
+import { usePlace } from './Create';
+import { Fields } from './Fields';
+import { useMonitor } from './hooks';
+import type { AskForPlace } from './Inspector';
+
+interface Props {
+  token: Token;
+  level: number;
+  placing: boolean;
+  askForPlace: AskForPlace;
+  onDone: () => void;
+}
+
+/** Changes what differs, and only if nobody else changed the token since this form was filled. */
+export function Change({ token, level, placing, askForPlace, onDone }: Props) {
+  const monitor = useMonitor();
+  const [base, setBase] = useState(token);
+  const [draft, setDraft] = useState(() => draftOf(token));
+  const [faults, setFaults] = useState<Faults>({});
+  const [conflict, setConflict] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const place = usePlace(level, placing, askForPlace, (x, y) =>
+    setDraft((now) => ({ ...now, x: now.x.with(level, x), y: now.y.with(level, y) })),
+  );
+  const change = async (event: FormEvent) => {
+    event.preventDefault();
+    const { fields, faults: found } = read(draft);
+    setFaults(found ?? {});
+    if (!fields) return;
+    const changes = changesOf(fields, base);
+    if (Object.keys(changes).length === 0) return onDone();
+    setBusy(true);
+    try {
+      const reply = await monitor.ws.request('token.update', {
+        token_id: token.token_id,
+        ...changes,
+        if_version: base.version,
+      });
+      if (reply.type === 'token.not_found') setFaults({ form: 'The token is gone.' });
+      else onDone();
+    } catch (error) {
+      setConflict(isConflict(error));
+      setFaults(isConflict(error) ? {} : faultsOfError(error));
+    }
+    setBusy(false);
+  };
+  return (
+    <form className="token-form" aria-label="Change the token" onSubmit={(event) => void change(event)}>
+      <Fields draft={draft} faults={faults} level={level} placing={placing} onDraft={setDraft} onPlace={place} />
+      {conflict && (
+        <p className="fault" role="alert">
+          Somebody changed this token meanwhile: it is at version {token.version}, this form at {base.version}.{' '}
+          <button
+            type="button"
+            className="quiet"
+            onClick={() => {
+              setBase(token);
+              setDraft(draftOf(token));
+              setConflict(false);
+            }}
+          >
+            Fill in the newer one
+          </button>
+        </p>
+      )}
+      {faults.form && (
+        <p className="fault" role="alert">
+          {faults.form}
+        </p>
+      )}
+      <div className="acts">
+        <button type="submit" className="main-act" disabled={busy}>
+          {busy ? 'Saving…' : 'Save changes'}
+        </button>
+        <button type="button" onClick={onDone}>
+          Cancel
+        </button>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,86 @@
+import { type FormEvent, useState } from 'react';
+import type { Faults } from '../forms/draft';
+import { faultsOfError } from '../forms/send';
+import { shortId } from '../state/stream';
+import { Field } from './Fields';
+import { useMonitor } from './hooks';
+import type { Connecting } from './Inspector';
+
+/** Connects the token that was chosen first to the one that was clicked then. */
+export function Connect({ connecting }: { connecting: Connecting }) {
+  const monitor = useMonitor();
+  const { from, to } = connecting;
+  const [type, setType] = useState('generic');
+  const [weight, setWeight] = useState('1');
+  const [both, setBoth] = useState(false);
+  const [faults, setFaults] = useState<Faults>({});
+  const name = (id: string) => monitor.tokens.faces[monitor.tokens.slotOf(id)]?.label || shortId(id);
+  if (!from) return null;
+  if (!to) {
+    return (
+      <p className="connect-ask" role="status">
+        Choose the other token: click it in the picture, or under Find.{' '}
+        <button type="button" className="quiet" onClick={connecting.end}>
+          Cancel
+        </button>
+      </p>
+    );
+  }
+  const connect = async (event: FormEvent) => {
+    event.preventDefault();
+    const number = Number(weight.replace(',', '.'));
+    if (weight.trim() === '' || !Number.isFinite(number)) return setFaults({ weight: 'a number' });
+    try {
+      const reply = await monitor.ws.request('graph.connect', {
+        source_id: from,
+        target_id: to,
+        type,
+        weight: number,
+        bidirectional: both,
+      });
+      if (reply.type === 'token.not_found') setFaults({ form: 'One of them is gone.' });
+      else connecting.end();
+    } catch (error) {
+      setFaults(faultsOfError(error));
+    }
+  };
+  return (
+    <form className="token-form connect" aria-label="Connect two tokens" onSubmit={(event) => void connect(event)}>
+      <p className="pair">
+        <b>{name(from)}</b> {both ? '↔' : '→'} <b>{name(to)}</b>
+      </p>
+      <div className="field-row">
+        <Field label="Type" fault={faults.type}>
+          {(attributes) => <input {...attributes} value={type} onChange={(event) => setType(event.target.value)} />}
+        </Field>
+        <Field label="Weight" fault={faults.weight}>
+          {(attributes) => (
+            <input
+              {...attributes}
+              inputMode="decimal"
+              value={weight}
+              onChange={(event) => setWeight(event.target.value)}
+            />
+          )}
+        </Field>
+      </div>
+      <label className="check">
+        <input type="checkbox" checked={both} onChange={(event) => setBoth(event.target.checked)} />
+        in both directions
+      </label>
+      {faults.form && (
+        <p className="fault" role="alert">
+          {faults.form}
+        </p>
+      )}
+      <div className="acts">
+        <button type="submit" className="main-act">
+          Connect
+        </button>
+        <button type="button" onClick={connecting.end}>
+          Cancel
+        </button>
+      </div>
+    </form>
+  );
+}

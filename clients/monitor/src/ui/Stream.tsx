@@ -1,0 +1,153 @@
+// The last events. Only the rows that are on screen are in the document.
+import { useEffect, useRef, useState } from 'react';
+import { STREAM_LENGTH, type StreamEntry } from '../state/stream';
+import { clockFine, count } from './format';
+import { useMonitor, useSummary } from './hooks';
+import { Icon } from './Icon';
+
+const ROW_PIXELS = 26;
+const SPARE_ROWS = 4;
+
+export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
+  const monitor = useMonitor();
+  const { events, topics } = useSummary();
+  const [text, setText] = useState('');
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set(['system']));
+  const [heldAt, setHeldAt] = useState<number | null>(null);
+  const paused = heldAt !== null;
+  const shown = monitor.stream.entries({ text, hidden }, heldAt ?? events);
+  const missed = paused ? events - heldAt : 0;
+  const toggle = (topic: string) => {
+    const next = new Set(hidden);
+    if (!next.delete(topic)) next.add(topic);
+    setHidden(next);
+  };
+  return (
+    <section className="panel stream" aria-labelledby="stream-title">
+      <div className="panel-head">
+        <h2 id="stream-title">Events</h2>
+        <span className="aside">{paused ? `paused · ${count(missed)} new` : `last ${count(STREAM_LENGTH)} kept`}</span>
+        <button
+          type="button"
+          className="quiet"
+          aria-pressed={paused}
+          onClick={() => setHeldAt(paused ? null : monitor.stream.total)}
+        >
+          <Icon name={paused ? 'play' : 'pause'} />
+          {paused ? 'Resume' : 'Pause'}
+        </button>
+      </div>
+      <div className="filter">
+        <input
+          type="search"
+          aria-label="Filter events by text"
+          placeholder="Filter: type, name, id, sender"
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+        />
+        <div className="chips" role="group" aria-label="Topics that are shown">
+          {topics.map(({ name }) => (
+            <button
+              key={name}
+              type="button"
+              className="chip-button"
+              data-topic={name}
+              aria-pressed={!hidden.has(name)}
+              onClick={() => toggle(name)}
+            >
+              <i className="chip" />
+              {name}
+            </button>
+          ))}
+        </div>
+      </div>
+      {shown.length === 0 ? (
+        <p className="empty">{events === 0 ? 'Nothing happened yet.' : 'No event passes the filter.'}</p>
+      ) : (
+        <Rows
+          entries={shown}
+          onSelect={onSelect}
+          onReading={(reading) => {
+            if (reading && heldAt === null) setHeldAt(monitor.stream.total);
+          }}
+        />
+      )}
+    </section>
+  );
+}
+
+interface RowsProps {
+  entries: StreamEntry[];
+  onSelect: (id: string) => void;
+  /** Somebody scrolled down: what is read must not move away. */
+  onReading: (reading: boolean) => void;
+}
+
+function Rows({ entries, onSelect, onReading }: RowsProps) {
+  const host = useRef<HTMLDivElement>(null);
+  const [scroll, setScroll] = useState({ top: 0, height: 400 });
+  useEffect(() => {
+    const element = host.current;
+    if (!element) return;
+    const measure = () => setScroll({ top: element.scrollTop, height: element.clientHeight });
+    measure();
+    const resized = new ResizeObserver(measure);
+    resized.observe(element);
+    return () => resized.disconnect();
+  }, []);
+  const first = Math.max(0, Math.floor(scroll.top / ROW_PIXELS) - SPARE_ROWS);
+  const last = Math.min(entries.length, Math.ceil((scroll.top + scroll.height) / ROW_PIXELS) + SPARE_ROWS);
+  return (
+    <div
+      className="rows"
+      ref={host}
+      role="log"
+      aria-live="off"
+      aria-label="Events, newest first"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+      tabIndex={0}
+      onScroll={(event) => {
+        const { scrollTop, clientHeight } = event.currentTarget;
+        setScroll({ top: scrollTop, height: clientHeight });
+        onReading(scrollTop > ROW_PIXELS);
+      }}
+    >
+      <div className="rows-all" style={{ height: entries.length * ROW_PIXELS }}>
+        {entries.slice(first, last).map((entry, i) => (
+          <Row key={entry.number} entry={entry} top={(first + i) * ROW_PIXELS} onSelect={onSelect} />
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function Row({ entry, top, onSelect }: { entry: StreamEntry; top: number; onSelect: (id: string) => void }) {
+  const { tokenId } = entry;
+  const inside = (
+    <>
+      <time>{clockFine(entry.atMs)}</time>
+      <i className="chip" />
+      <span className="type">{entry.type}</span>
+      <span className="brief">{entry.brief}</span>
+    </>
+  );
+  const style = { transform: `translateY(${top}px)` };
+  const title = `${entry.topic} ${entry.seq ?? ''} ${entry.sender ? `from ${entry.sender}` : ''}`;
+  return tokenId ? (
+    <button
+      type="button"
+      className="row"
+      data-topic={entry.topic}
+      data-type={entry.type}
+      style={style}
+      title={title}
+      onClick={() => onSelect(tokenId)}
+    >
+      {inside}
+    </button>
+  ) : (
+    <div className="row" data-topic={entry.topic} data-type={entry.type} style={style} title={title}>
+      {inside}
+    </div>
+  );
+}
