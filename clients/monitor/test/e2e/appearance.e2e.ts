@@ -38,8 +38,8 @@ describe.skipIf(!hasChromium())('The monitor page looks right', () => {
   });
 
   afterEach(async () => {
-    expect(watched.faults).toEqual([]);
     await watched.close();
+    expect(watched.faults).toEqual([]);
   });
 
   afterAll(async () => {

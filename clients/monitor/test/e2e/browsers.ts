@@ -9,6 +9,9 @@ export const CHROMIUM = process.env.NGOS_CHROMIUM ?? '/usr/bin/chromium';
 /** Nothing on these pages takes this long. */
 const WAIT_MS = 10_000;
 
+/** How Chromium without a GPU brings WebGL to the screen; not the page's doing. */
+const OF_SOFTWARE_GL = /^\[\.WebGL-.*GPU stall due to ReadPixels/;
+
 const FLAGS = [
   '--no-sandbox', // containers run as root
   '--disable-gpu',
@@ -86,6 +89,7 @@ export async function watch(browser: Browser, options: BrowserContextOptions = {
   page.on('console', (message) => {
     const { url } = message.location();
     if (message.type() !== 'error' && message.type() !== 'warning') return;
+    if (OF_SOFTWARE_GL.test(message.text())) return;
     const isRefusal = /^WebSocket connection to '[^']*' failed/.test(message.text());
     (isRefusal ? watched.refusals : watched.faults).push(`console ${message.type()}: ${message.text()} (${url})`);
   });

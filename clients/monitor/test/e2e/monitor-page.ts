@@ -22,7 +22,7 @@ export const PARTS = ['Token', 'Find', 'New'] as const;
 /** Go to the page, and wait until it shows all that is there. */
 export async function visit(page: Page, http: string): Promise<void> {
   await page.goto(http);
-  await page.waitForFunction(() => ngosMonitor?.loaded && ngosMonitor.state === 'connected');
+  await page.waitForFunction(() => globalThis.ngosMonitor?.loaded && globalThis.ngosMonitor.state === 'connected');
 }
 
 export async function openPart(page: Page, part: (typeof PARTS)[number]): Promise<void> {

@@ -20,11 +20,9 @@ describe.skipIf(!hasChromium())('The monitor page', () => {
   });
 
   afterEach(async () => {
-    for (const watched of open) {
-      expect(watched.faults).toEqual([]);
-      expect(watched.refusals).toEqual([]);
-    }
-    while (open.length > 0) await open.pop()?.close();
+    const closing = open.splice(0);
+    for (const watched of closing) await watched.close();
+    expect(closing.flatMap(({ faults, refusals }) => [...faults, ...refusals])).toEqual([]);
   });
 
   afterAll(async () => {
