@@ -1,24 +1,23 @@
 /** How the page looks and reads: both themes, small screens, assistive technology. */
 
 import { createWebSocket } from '@neurograph/client';
-import axe, { type AxeResults } from 'axe-core';
+import { type AxeResults, source as axeSource } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { TestServer } from '../../../typescript/test/server.js';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { hasChromium, launch, type Watched, watch } from './browsers.js';
-import { openPart, PARTS, select, visit } from './monitor-page.js';
+import { fill, openPart, PARTS, select, visit } from './monitor-page.js';
 
 declare global {
   var axe: { run(options: object): Promise<AxeResults> };
 }
 
 describe.skipIf(!hasChromium())('The monitor page looks right', () => {
-  let server: TestServer;
+  const server = inject('server');
   let browser: Browser;
   let watched: Watched;
 
   beforeAll(async () => {
-    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    browser = await launch();
     const client = createWebSocket(server.url);
     await client.connect();
     const tokens = await Promise.all(
@@ -43,7 +42,7 @@ describe.skipIf(!hasChromium())('The monitor page looks right', () => {
   });
 
   afterAll(async () => {
-    await Promise.all([browser?.close(), server?.stop()]);
+    await browser?.close();
   });
 
   async function open(options: Parameters<typeof watch>[1]): Promise<Page> {
@@ -54,7 +53,7 @@ describe.skipIf(!hasChromium())('The monitor page looks right', () => {
 
   /** What axe finds that people would stumble over. */
   async function barriers(page: Page): Promise<string[]> {
-    const { violations } = await page.evaluate(() => axe.run({ resultTypes: ['violations'] }));
+    const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ['violations'] }));
     return violations
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id} at ${target}: ${failureSummary}`));
@@ -64,13 +63,13 @@ describe.skipIf(!hasChromium())('The monitor page looks right', () => {
     'Tries to break: in the %s theme no part of the page is a barrier, in any of its states.',
     async (colorScheme) => {
       const page = await open({ colorScheme, reducedMotion: 'reduce' });
-      await page.evaluate(axe.source);
+      await page.evaluate(axeSource);
       for (const part of PARTS) {
         await openPart(page, part);
         expect({ part, barriers: await barriers(page) }).toEqual({ part, barriers: [] });
       }
       await page.getByRole('button', { name: 'Create token' }).waitFor();
-      await page.getByLabel('Weight').fill('heavy');
+      await fill(page, { weight: 'heavy' });
       await page.getByRole('button', { name: 'Create token' }).click();
       await page.getByRole('alert').waitFor();
       expect(await barriers(page)).toEqual([]);

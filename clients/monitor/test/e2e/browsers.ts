@@ -36,7 +36,7 @@ export function launch(...flags: string[]): Promise<Browser> {
   return chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS, ...flags] });
 }
 
-/** An event of a durable topic, as it came over the network. */
+/** An event of a durable topic, as the page's client heard it. */
 export interface SeenEvent {
   readonly type: string;
   readonly topic: string;
@@ -52,7 +52,6 @@ export interface Watched {
   readonly faults: string[];
   /** What Chromium itself prints when a WebSocket can't connect: the program can't prevent it. */
   readonly refusals: string[];
-  readonly events: SeenEvent[];
   /** How many WebSockets it opened. */
   sockets: number;
   /** How often the document was loaded. */
@@ -70,11 +69,11 @@ export async function watch(browser: Browser, options: BrowserContextOptions = {
     context,
     faults: [],
     refusals: [],
-    events: [],
     sockets: 0,
     loads: 0,
     close: () => context.close(),
   };
+  await page.addInitScript(keepEvents);
   await page.addInitScript(() => {
     addEventListener('securitypolicyviolation', (event) => {
       console.error(`CSP: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`);
@@ -99,14 +98,35 @@ export async function watch(browser: Browser, options: BrowserContextOptions = {
   page.on('requestfailed', (request) =>
     watched.faults.push(`failed: ${request.url()} ${request.failure()?.errorText}`),
   );
-  page.on('websocket', (socket) => {
+  page.on('websocket', () => {
     watched.sockets += 1;
-    socket.on('framereceived', ({ payload }) => keep(watched.events, String(payload)));
   });
   return watched;
 }
 
-function keep(events: SeenEvent[], text: string): void {
-  const { type, topic, epoch, seq } = JSON.parse(text);
-  if (typeof seq === 'number' && typeof topic === 'string') events.push({ type, topic, epoch, seq });
+declare global {
+  var seenEvents: SeenEvent[];
+}
+
+/**
+ * In the page: keep what its sockets hand to its client. Not what comes over the network: that may be on a socket that
+ * the client has given up, and then comes again on the next.
+ */
+function keepEvents(): void {
+  globalThis.seenEvents = [];
+  globalThis.WebSocket = class extends WebSocket {
+    constructor(url: string | URL, protocols?: string | string[]) {
+      super(url, protocols);
+      this.addEventListener('message', ({ data }) => {
+        if (!this.onmessage) return;
+        const { type, topic, epoch, seq } = JSON.parse(data);
+        if (typeof seq === 'number') globalThis.seenEvents.push({ type, topic, epoch, seq });
+      });
+    }
+  };
+}
+
+/** All events that the page's client has heard, on all its connections. */
+export function seenBy({ page }: Watched): Promise<SeenEvent[]> {
+  return page.evaluate(() => globalThis.seenEvents);
 }

@@ -2,19 +2,18 @@
 
 import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { TestServer } from '../../../typescript/test/server.js';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
 import { hasChromium, launch, type Watched, watch } from './browsers.js';
 import { createNamed, face, fill, find, openPart, select, visit } from './monitor-page.js';
 
 describe.skipIf(!hasChromium())('The monitor page', () => {
-  let server: TestServer;
+  const server = inject('server');
   let browser: Browser;
   let client: NeuroGraphWebSocket;
   const open: Watched[] = [];
 
   beforeAll(async () => {
-    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    browser = await launch();
     client = createWebSocket(server.url);
     await client.connect();
   });
@@ -27,7 +26,7 @@ describe.skipIf(!hasChromium())('The monitor page', () => {
 
   afterAll(async () => {
     await client?.disconnect();
-    await Promise.all([browser?.close(), server?.stop()]);
+    await browser?.close();
   });
 
   /** Another browser's page, which has loaded. */
@@ -117,7 +116,7 @@ describe.skipIf(!hasChromium())('The monitor page', () => {
       .poll(() => page.evaluate(() => ngosMonitor?.positions.tokens?.seq))
       .toBe(client.position('tokens')?.seq ?? (await client.listTokens()).position.seq);
     await page.getByRole('button', { name: 'Save changes' }).click();
-    await page.getByRole('alert').filter({ hasText: 'Somebody changed this token' }).waitFor();
+    await page.getByRole('alert').filter({ hasText: 'is at version 2, this form at 1' }).waitFor();
     expect(await client.getToken(token_id)).toMatchObject({ weight: 7, version: 2 });
     await page.getByRole('button', { name: 'Fill in the newer one' }).click();
     await fill(page, { weight: '8' });

@@ -4,10 +4,19 @@ import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { TestServer } from '../../../typescript/test/server.js';
-import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { hasChromium, launch, seenBy, type Watched, watch } from './browsers.js';
 import { visit } from './monitor-page.js';
 import { type Network, startNetwork } from './network.js';
 import { faultsOf, readLog, TOPICS } from './truth.js';
+
+/** A connection that is dead is found out after 2 seconds, not 10. */
+const QUICK = ['--heartbeat-interval-s', '5', '--heartbeat-timeout-s', '2'];
+
+/** Who writes: how many rounds are done, and the end of it. */
+interface Written {
+  count: number;
+  stop(): Promise<void>;
+}
 
 describe.skipIf(!hasChromium())('The page survives', () => {
   let server: TestServer;
@@ -15,15 +24,17 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   let browser: Browser;
   let writer: NeuroGraphWebSocket;
   let pages: Watched[];
+  let written: Written | undefined;
 
   beforeAll(async () => {
-    [server, browser] = await Promise.all([TestServer.start(), launch()]);
+    [server, browser] = await Promise.all([TestServer.start({ flags: QUICK }), launch()]);
     network = await startNetwork(server.http);
     writer = createWebSocket({ url: server.url, random: () => 0.2 });
     await writer.connect();
   });
 
   afterEach(async () => {
+    await written?.stop();
     for (const watched of pages) await watched.close();
   });
 
@@ -41,7 +52,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   }
 
   /** Changes without end, of all kinds, through breaks too. */
-  function write(): { count: number; stop(): Promise<void> } {
+  function write(): Written {
     let isOver = false;
     const state = { count: 0, stop };
     const loop = async () => {
@@ -70,10 +81,11 @@ describe.skipIf(!hasChromium())('The page survives', () => {
     const { total } = await writer.listTokens({ limit: 1, total: true });
     for (const topic of TOPICS) {
       const log = await readLog(server, topic);
-      for (const { page, events } of pages) {
+      for (const watched of pages) {
+        const { page } = watched;
         const seen = () => page.evaluate((name) => ngosMonitor?.positions[name]?.seq ?? 0, topic);
         await expect.poll(seen).toBe(log.length);
-        expect(faultsOf(events, log, topic)).toEqual([]);
+        expect(faultsOf(await seenBy(watched), log, topic)).toEqual([]);
       }
     }
     for (const { page } of pages) await expect.poll(() => page.evaluate(() => ngosMonitor?.tokens)).toBe(total);
@@ -82,10 +94,10 @@ describe.skipIf(!hasChromium())('The page survives', () => {
 
   test('Tries to break: the server is killed twice under load; both pages go on, with every event, without reload.', async () => {
     await open(2, server.http);
-    const written = write();
+    written = write();
     for (const kill of [1, 2]) {
       const before = written.count;
-      await expect.poll(() => written.count).toBeGreaterThan(before + 20);
+      await expect.poll(() => written?.count).toBeGreaterThan(before + 20);
       await server.kill();
       await stateOfAll('reconnecting');
       for (const { page } of pages) await page.locator('.connection', { hasText: 'Reconnecting' }).waitFor();
@@ -94,13 +106,13 @@ describe.skipIf(!hasChromium())('The page survives', () => {
       for (const { page, sockets } of pages) {
         await page
           .getByRole('status')
-          .filter({ hasText: /back after .* resumed \d+ events? on/ })
+          .filter({ hasText: /back after .* resumed/ })
           .waitFor();
         expect(sockets).toBeGreaterThan(kill);
       }
     }
     const before = written.count;
-    await expect.poll(() => written.count).toBeGreaterThan(before + 20);
+    await expect.poll(() => written?.count).toBeGreaterThan(before + 20);
     await written.stop();
     await expectNothingMissed();
   });
@@ -108,7 +120,7 @@ describe.skipIf(!hasChromium())('The page survives', () => {
   test('Tries to break: the network goes and comes back; the page says so, catches up, and does not wait out its pause.', async () => {
     await open(1, network.http);
     const [watched] = pages as [Watched];
-    const written = write();
+    written = write();
     await watched.context.setOffline(true);
     network.cut();
     await stateOfAll('reconnecting');
@@ -130,8 +142,8 @@ describe.skipIf(!hasChromium())('The page survives', () => {
     const front = await watched.context.newPage();
     await front.goto('about:blank');
     await front.bringToFront();
-    const written = write();
-    await expect.poll(() => written.count).toBeGreaterThan(50);
+    written = write();
+    await expect.poll(() => written?.count).toBeGreaterThan(50);
     await written.stop();
     await watched.page.bringToFront();
     await expectNothingMissed();

@@ -13,9 +13,11 @@ export default defineConfig({
   },
   test: {
     include: ['*.e2e.ts'],
-    // Each file has a server and a browser, and the machines of CI have two cores.
+    globalSetup: ['setup.ts'],
+    // Each file has a browser, and the machines of CI have two cores.
     fileParallelism: false,
     testTimeout: 30_000,
     hookTimeout: 40_000,
+    expect: { poll: { timeout: 10_000 } },
   },
 });
