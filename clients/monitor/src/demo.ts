@@ -1,5 +1,5 @@
 // A small graph to look at: five circles of friends, 60 tokens and about 120 edges, through the public commands.
-import type { NeuroGraphWebSocket } from './standin';
+import type { NeuroGraphWebSocket } from '@neurograph/client';
 import { LEVEL_COUNT } from './wire';
 
 const CIRCLES = ['ember', 'tide', 'grove', 'quartz', 'aurora'];
@@ -10,7 +10,10 @@ const AT_ONCE = 6;
 type Point = [number, number, number];
 
 /** Load it. `advance` hears the share that is done, 0 to 1. */
-export async function loadDemo(ws: Pick<NeuroGraphWebSocket, 'request'>, advance: (share: number) => void): Promise<void> {
+export async function loadDemo(
+  ws: Pick<NeuroGraphWebSocket, 'createToken' | 'connectTokens'>,
+  advance: (share: number) => void,
+): Promise<void> {
   const dice = diceOf(7);
   const ids: string[] = [];
   const total = CIRCLES.length * PER_CIRCLE + EDGES;
@@ -19,7 +22,7 @@ export async function loadDemo(ws: Pick<NeuroGraphWebSocket, 'request'>, advance
   await inTurns(CIRCLES.length * PER_CIRCLE, async (index) => {
     const circle = Math.floor(index / PER_CIRCLE);
     const points = Array.from({ length: LEVEL_COUNT }, (_, level) => pointAt(level, index, circle, dice));
-    const reply = await ws.request('token.create', {
+    const token = await ws.createToken({
       type: CIRCLES[circle] as string,
       weight: Math.round((0.2 + dice() ** 2) * 100) / 100,
       metadata: { name: `${CIRCLES[circle]} ${(index % PER_CIRCLE) + 1}`, circle: CIRCLES[circle] },
@@ -27,16 +30,14 @@ export async function loadDemo(ws: Pick<NeuroGraphWebSocket, 'request'>, advance
       coord_y: points.map((point) => point[1]),
       coord_z: points.map((point) => point[2]),
     });
-    ids[index] = (reply.payload as { token_id: string }).token_id;
+    ids[index] = token.token_id;
     step();
   });
   const pairs = pairsOf(dice);
   await inTurns(pairs.length, async (index) => {
     const [source, target] = pairs[index] as [number, number];
     const near = Math.floor(source / PER_CIRCLE) === Math.floor(target / PER_CIRCLE);
-    await ws.request('graph.connect', {
-      source_id: ids[source] as string,
-      target_id: ids[target] as string,
+    await ws.connectTokens(ids[source] as string, ids[target] as string, {
       type: near ? 'friend' : 'knows',
       weight: Math.round((near ? 0.5 + dice() / 2 : dice() / 2) * 100) / 100,
     });
@@ -51,8 +52,7 @@ function pairsOf(dice: () => number): [number, number][] {
   while (pairs.length < EDGES) {
     const source = Math.floor(dice() * count);
     const circle = Math.floor(source / PER_CIRCLE);
-    const target =
-      dice() < 0.82 ? circle * PER_CIRCLE + Math.floor(dice() * PER_CIRCLE) : Math.floor(dice() * count);
+    const target = dice() < 0.82 ? circle * PER_CIRCLE + Math.floor(dice() * PER_CIRCLE) : Math.floor(dice() * count);
     const key = `${Math.min(source, target)} ${Math.max(source, target)}`;
     if (source === target || seen.has(key)) continue;
     seen.add(key);

@@ -91,7 +91,9 @@ export function changesOf(fields: TokenFields, token: Token): Partial<TokenField
     coord_z: token.coordinates.z,
   };
   const differs = (key: keyof TokenFields) => JSON.stringify(fields[key]) !== JSON.stringify(now[key]);
-  return Object.fromEntries((Object.keys(now) as (keyof TokenFields)[]).filter(differs).map((key) => [key, fields[key]]));
+  return Object.fromEntries(
+    (Object.keys(now) as (keyof TokenFields)[]).filter(differs).map((key) => [key, fields[key]]),
+  );
 }
 
 /** The server's faults (`details.errors`), each at the field that its path leads to. */
@@ -123,7 +125,8 @@ function objectOf(text: string): Record<string, unknown> | string {
   } catch {
     return 'JSON, as in {"name": "Ada"}';
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'a JSON object, as in {"name": "Ada"}';
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return 'a JSON object, as in {"name": "Ada"}';
   if (new TextEncoder().encode(JSON.stringify(value)).length > METADATA_BYTES) return 'at most 16 KiB';
   return value as Record<string, unknown>;
 }

@@ -21,7 +21,15 @@ const LIGHT_Z = ['#4a35c9', '#3257d3', '#0f77c4', '#06889b', '#12895f', '#6c8a12
 const DARK_TYPES = ['#5aa9ff', '#ffb454', '#5fd7a7', '#f07fb0', '#b39bff', '#e6dc6b', '#5fd0e8', '#ff8066'];
 const LIGHT_TYPES = ['#1f6fd0', '#b86a00', '#14855a', '#c0307a', '#6a45cf', '#807600', '#0a7f98', '#cf4a1f'];
 
-function paint(background: string, ink: string, line: string, grid: string, z: string[], types: string[], strength: number): Paint {
+function paint(
+  background: string,
+  ink: string,
+  line: string,
+  grid: string,
+  z: string[],
+  types: string[],
+  strength: number,
+): Paint {
   return {
     background: rgb(background),
     ink: rgb(ink),

@@ -64,20 +64,7 @@ export function listen(element: HTMLElement, meaning: Meaning): () => void {
   const key = (event: KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { width, height } = meaning.size();
-    const keys: Record<string, () => void> = {
-      ArrowLeft: () => meaning.pan(KEY_PIXELS, 0),
-      ArrowRight: () => meaning.pan(-KEY_PIXELS, 0),
-      ArrowUp: () => meaning.pan(0, KEY_PIXELS),
-      ArrowDown: () => meaning.pan(0, -KEY_PIXELS),
-      '+': () => meaning.zoom(width / 2, height / 2, KEY_FACTOR),
-      '=': () => meaning.zoom(width / 2, height / 2, KEY_FACTOR),
-      '-': () => meaning.zoom(width / 2, height / 2, 1 / KEY_FACTOR),
-      '0': () => meaning.fit(),
-      n: () => meaning.step(1),
-      p: () => meaning.step(-1),
-      Escape: () => meaning.escape(),
-    };
-    const act = keys[event.key];
+    const act = actOf(event.key, meaning, width / 2, height / 2);
     if (!act) return;
     event.preventDefault();
     act();
@@ -100,4 +87,33 @@ export function listen(element: HTMLElement, meaning: Meaning): () => void {
     element.removeEventListener('wheel', wheel);
     element.removeEventListener('keydown', key);
   };
+}
+
+/** What a key means; undefined: nothing. */
+function actOf(key: string, meaning: Meaning, x: number, y: number): (() => void) | undefined {
+  switch (key) {
+    case 'ArrowLeft':
+      return () => meaning.pan(KEY_PIXELS, 0);
+    case 'ArrowRight':
+      return () => meaning.pan(-KEY_PIXELS, 0);
+    case 'ArrowUp':
+      return () => meaning.pan(0, KEY_PIXELS);
+    case 'ArrowDown':
+      return () => meaning.pan(0, -KEY_PIXELS);
+    case '+':
+    case '=':
+      return () => meaning.zoom(x, y, KEY_FACTOR);
+    case '-':
+      return () => meaning.zoom(x, y, 1 / KEY_FACTOR);
+    case '0':
+      return meaning.fit;
+    case 'n':
+      return () => meaning.step(1);
+    case 'p':
+      return () => meaning.step(-1);
+    case 'Escape':
+      return meaning.escape;
+    default:
+      return undefined;
+  }
 }

@@ -17,12 +17,17 @@ export class Labels {
   private readonly ring: HTMLSpanElement;
 
   constructor(private readonly host: HTMLElement) {
-    this.ring = this.element('ring');
+    this.ring = this.element([], 0, 'ring');
     this.ring.hidden = true;
   }
 
   /** Put the labels where their tokens are; those that would lie on an earlier one stay away. */
-  put(labels: Label[], place: (slot: number) => { x: number; y: number }, radius: (slot: number) => number, viewport: Viewport): void {
+  put(
+    labels: Label[],
+    place: (slot: number) => { x: number; y: number },
+    radius: (slot: number) => number,
+    viewport: Viewport,
+  ): void {
     const taken: { x: number; y: number; width: number }[] = [];
     let used = 0;
     for (const label of labels) {
@@ -30,14 +35,14 @@ export class Labels {
       const width = label.text.length * CHARACTER_PIXELS + 12;
       const left = at.x + radius(label.slot) + 4;
       const top = at.y - LINE_PIXELS / 2;
-      if (left < 0 || top < 0 || left + Math.min(width, 60) > viewport.width || top + LINE_PIXELS > viewport.height) continue;
+      if (left < 0 || top < 0 || left + Math.min(width, 60) > viewport.width || top + LINE_PIXELS > viewport.height)
+        continue;
       const covered = taken.some(
         (one) => Math.abs(one.y - top) < LINE_PIXELS && left < one.x + one.width && one.x < left + width,
       );
       if (covered && label.kind === 'hub') continue;
       taken.push({ x: left, y: top, width });
-      const span = (this.spans[used] ??= this.element('label'));
-      used++;
+      const span = this.element(this.spans, used++, 'label');
       if (span.textContent !== label.text) span.textContent = label.text;
       span.dataset.kind = label.kind;
       span.hidden = false;
@@ -57,8 +62,7 @@ export class Labels {
   putMarks(camera: Camera, viewport: Viewport): void {
     let used = 0;
     const mark = (value: number, x: number, y: number, axis: string) => {
-      const span = (this.marks[used] ??= this.element('mark'));
-      used++;
+      const span = this.element(this.marks, used++, 'mark');
       const text = String(Number(value.toPrecision(6)));
       if (span.textContent !== text) span.textContent = text;
       span.dataset.axis = axis;
@@ -76,10 +80,13 @@ export class Labels {
     for (let i = used; i < this.marks.length; i++) (this.marks[i] as HTMLSpanElement).hidden = true;
   }
 
-  private element(name: string): HTMLSpanElement {
+  private element(pool: HTMLSpanElement[], index: number, name: string): HTMLSpanElement {
+    const there = pool[index];
+    if (there) return there;
     const span = document.createElement('span');
     span.className = name;
     this.host.append(span);
+    pool[index] = span;
     return span;
   }
 }

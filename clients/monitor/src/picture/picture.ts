@@ -1,7 +1,18 @@
 // The picture: when to draw, what a gesture does, and what is picked out. It draws when something changed, else not.
 import type { Edges } from '../state/edges';
 import type { Tokens } from '../state/tokens';
-import { type Bounds, between, type Camera, fit, pan, same, toScreen, toWorld, type Viewport, zoomAbout } from './camera';
+import {
+  type Bounds,
+  between,
+  type Camera,
+  fit,
+  pan,
+  same,
+  toScreen,
+  toWorld,
+  type Viewport,
+  zoomAbout,
+} from './camera';
 import { baseRadius, PAINTS } from './colour';
 import { listen } from './gestures';
 import { type Label, Labels } from './labels';
@@ -136,7 +147,15 @@ export class Picture {
 
   zoom(factor: number): void {
     this.steered = true;
-    this.glideTo(zoomAbout(this.glide?.to ?? this.camera, this.viewport, this.viewport.width / 2, this.viewport.height / 2, factor));
+    this.glideTo(
+      zoomAbout(
+        this.glide?.to ?? this.camera,
+        this.viewport,
+        this.viewport.width / 2,
+        this.viewport.height / 2,
+        factor,
+      ),
+    );
   }
 
   /** The edges changed. */
@@ -223,7 +242,8 @@ export class Picture {
     const named: [number, number][] = [];
     for (let slot = 0; slot < this.places.count; slot++) {
       const face = this.tokens.faces[slot];
-      if (face?.label) named.push([slot, (this.places.records[slot * STRIDE + 5] as number) + this.edges.degree(face.id) / 1e6]);
+      if (face?.label)
+        named.push([slot, (this.places.records[slot * STRIDE + 5] as number) + this.edges.degree(face.id) / 1e6]);
     }
     return named
       .sort((a, b) => b[1] - a[1])
@@ -340,7 +360,8 @@ export class Picture {
     this.drawEdges(look, time);
     this.scene.draw(look, this.places);
     this.annotate(time);
-    const moving = time < this.busyUntil || this.glide !== null || this.scene.drawing || this.staleEdges || !this.edgesAtRest;
+    const moving =
+      time < this.busyUntil || this.glide !== null || this.scene.drawing || this.staleEdges || !this.edgesAtRest;
     this.lastFrameMs = moving ? ms : null;
     if (moving) this.requested ||= requestAnimationFrame(this.frame);
     else if (this.seenTokens !== this.tokens.revision) setTimeout(() => this.touch(false), REVIEW_MS);
@@ -417,7 +438,7 @@ export class Picture {
     if (selected >= 0) add(selected, 'selected');
     if (this.hovered >= 0) add(this.hovered, 'hover');
     if (selected < 0) for (const slot of this.hubs) add(slot, 'hub');
-    else this.neighborsNamed(selected).forEach((slot) => add(slot, 'hub'));
+    else for (const slot of this.neighborsNamed(selected)) add(slot, 'hub');
     this.labels.put(labels, place, radius, this.viewport);
     this.labels.putRing(selected >= 0 ? place(selected) : null, radius(Math.max(0, selected)));
     this.labels.putMarks(this.camera, this.viewport);

@@ -212,7 +212,8 @@ export class Places {
     const all = this.tokens.count > 1 && minX === maxX && minY === maxY;
     this.coincidence = { all, atOrigin };
     this.zRange = minZ <= maxZ ? [minZ, maxZ] : [0, 0];
-    this.bounds = this.tokens.count === 0 ? null : all ? { minX: -1, maxX: 1, minY: -1, maxY: 1 } : { minX, maxX, minY, maxY };
+    this.bounds =
+      this.tokens.count === 0 ? null : all ? { minX: -1, maxX: 1, minY: -1, maxY: 1 } : { minX, maxX, minY, maxY };
     let most = 0;
     this.most = 1;
     for (let slot = 0; slot < this.count; slot++) if (faces[slot]) most = Math.max(most, this.amount(slot));

@@ -26,7 +26,9 @@ export class Program {
     this.handle = handle;
   }
 
-  use(): this {
+  /** Draw with it from now on. */
+  begin(): this {
+    // biome-ignore lint/correctness/useHookAtTopLevel: no hook of React's
     this.gl.useProgram(this.handle);
     return this;
   }

@@ -123,7 +123,10 @@ export class Scene {
     if (some > 0) {
       this.layer.bind();
       const alpha = edgeAlpha(this.indexed) * pass.look.paint.lineStrength;
-      this.place(this.lines, pass.look).set('u_alpha', alpha).set('u_line', ...pass.look.paint.line).set('u_tint', tint);
+      this.place(this.lines, pass.look)
+        .set('u_alpha', alpha)
+        .set('u_line', ...pass.look.paint.line)
+        .set('u_tint', tint);
       gl.bindVertexArray(this.recordsArray);
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
       gl.drawElements(gl.LINES, some * 2, gl.UNSIGNED_INT, pass.next * 8);
@@ -152,7 +155,7 @@ export class Scene {
       const [halfX, halfY] = this.drawnHalf;
       const [x, y] = [viewport.width / 2, viewport.height / 2];
       this.sheet
-        .use()
+        .begin()
         .set('u_camera', camera.x, camera.y, camera.scaleX, camera.scaleY)
         .set('u_drawn', drawn.x, drawn.y, (drawn.scaleX * x) / halfX, (drawn.scaleY * y) / halfY)
         .set('u_half', x, y)
@@ -162,7 +165,10 @@ export class Scene {
     gl.bindVertexArray(this.recordsArray);
     if (this.pickedLines + this.pickedPoints > 0) {
       gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
-      this.place(this.lines, look).set('u_alpha', 0.75).set('u_line', ...paint.line).set('u_tint', 0.85);
+      this.place(this.lines, look)
+        .set('u_alpha', 0.75)
+        .set('u_line', ...paint.line)
+        .set('u_tint', 0.85);
       gl.drawElements(gl.LINES, this.pickedLines, gl.UNSIGNED_INT, 0);
     }
     this.place(this.points, look)
@@ -191,14 +197,14 @@ export class Scene {
     gl.bindVertexArray(this.rulesArray);
     gl.bindBuffer(gl.ARRAY_BUFFER, this.rules);
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array(at), gl.STREAM_DRAW);
-    this.ruler.use().set('u_color', ...paint.grid, 0.55);
+    this.ruler.begin().set('u_color', ...paint.grid, 0.55);
     gl.drawArrays(gl.LINES, 0, at.length / 2);
   }
 
   private place(program: Program, look: Look): Program {
     const { camera, viewport } = look;
     return program
-      .use()
+      .begin()
       .set('u_camera', camera.x, camera.y, camera.scaleX, camera.scaleY)
       .set('u_half', viewport.width / 2, viewport.height / 2)
       .set('u_now', look.now)
@@ -222,7 +228,6 @@ export class Scene {
     return array;
   }
 }
-
 
 function pixelsOf({ viewport, density }: Look): [number, number] {
   return [Math.max(1, Math.round(viewport.width * density)), Math.max(1, Math.round(viewport.height * density))];

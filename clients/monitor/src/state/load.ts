@@ -8,9 +8,10 @@
 // from now on and each token is asked for its outgoing edges, by the same rule of positions.
 //
 // After a gap the same is done again over what is shown, which stays until something newer is known.
-import type { NeuroGraphWebSocket } from '../standin';
-import type { Edge, EventEnvelope, Neighbor, Token } from '../wire';
+import { type NeuroGraphWebSocket, NotFound } from '@neurograph/client';
+import type { Edge, EdgeKey, Event, Neighbor, Token } from '../wire';
 import type { Edges } from './edges';
+import { type PauseFor, persist } from './persist';
 import type { Tokens } from './tokens';
 
 export const PAGE = 1000;
@@ -27,7 +28,8 @@ export interface Loading {
   capped: boolean;
 }
 
-export type Wire = Pick<NeuroGraphWebSocket, 'request' | 'subscribe'>;
+/** What of the client is needed. */
+export type Wire = Pick<NeuroGraphWebSocket, 'subscribe' | 'listTokens' | 'getNeighbors'>;
 
 export class Load {
   readonly loading: Loading = { tokens: 'waiting', edges: 'waiting', through: 0, of: 0, capped: false };
@@ -42,6 +44,7 @@ export class Load {
     private readonly tokens: Tokens,
     private readonly edges: Edges,
     private readonly changed: () => void = () => {},
+    private readonly pauseFor?: PauseFor,
   ) {}
 
   /** Follow both topics and bring what is there. */
@@ -63,34 +66,34 @@ export class Load {
   }
 
   /** An event of `tokens` or `graph`, in the order of the topic. */
-  apply(event: EventEnvelope): void {
+  apply(event: Event): void {
     const seq = event.seq ?? 0;
-    const during = this.loading;
+    const { loading } = this;
     switch (event.type) {
       case 'token.created':
       case 'token.updated':
         this.tokens.put(event.payload as Token, seq);
         break;
       case 'token.deleted':
-        this.tokens.remove((event.payload as Token).token_id, seq, during.tokens !== 'done');
+        this.tokens.remove((event.payload as Token).token_id, seq, loading.tokens !== 'done');
         break;
       case 'graph.connected':
         this.edges.put(event.payload as Edge, seq);
         break;
       case 'graph.disconnected':
-        this.edges.remove(event.payload as Edge, seq, during.edges !== 'done');
+        this.edges.remove(event.payload as EdgeKey, seq, loading.edges !== 'done');
         break;
     }
-    if (event.topic === 'graph' && during.edges === 'replaying') this.replayed(seq);
+    if (event.topic === 'graph' && loading.edges === 'replaying') this.replayed(seq);
   }
 
   /** Edges that an answer of graph.neighbors at position `seq` tells. */
-  neighbors(found: Neighbor[], seq: number): void {
+  neighbors(found: readonly Neighbor[], seq: number): void {
     for (const edge of found) this.edges.put(edge, seq);
   }
 
   private async beginTokens(): Promise<void> {
-    await this.wire.subscribe('tokens');
+    await this.again(() => this.wire.subscribe('tokens'));
     await this.readTokens();
   }
 
@@ -102,10 +105,10 @@ export class Load {
     let read = 0;
     try {
       do {
-        const page = (await this.wire.request('token.list', { limit: PAGE, full: true, ...(after ? { after } : {}) }))
-          .payload as { tokens: Token[]; next: string | null; position: { seq: number } };
+        const where: { after?: string } = after === null ? {} : { after };
+        const page = await this.again(() => this.wire.listTokens({ limit: PAGE, full: true, ...where }));
         if (round !== this.tokenRound) return;
-        for (const token of page.tokens) this.tokens.put(token, page.position.seq);
+        for (const token of page.tokens as Token[]) this.tokens.put(token, page.position.seq);
         read += page.tokens.length;
         after = page.next;
         this.changed();
@@ -122,19 +125,27 @@ export class Load {
 
   private async beginEdges(): Promise<void> {
     this.loading.edges = 'replaying';
-    const all = await this.wire.subscribe('graph', { since: 0 });
-    if (all.recovered && all.replay <= REPLAY_MOST) {
-      this.replayEnd = all.seq;
-      this.loading.of = all.seq;
-      this.replayed(this.loading.through);
-      return;
+    try {
+      const all = await this.again(() => this.wire.subscribe('graph', { since: 0 }));
+      if (this.edgeRound > 0) return;
+      if (all.recovered && all.replay <= REPLAY_MOST) {
+        this.replayEnd = this.loading.of = all.replay;
+        this.replayed(this.loading.through);
+        return;
+      }
+      if (all.recovered) {
+        const since = { since: all.replay, ...(all.epoch ? { epoch: all.epoch } : {}) };
+        await this.again(() => this.wire.subscribe('graph', since));
+      }
+    } catch (error) {
+      this.loading.edges = 'failed';
+      throw error;
     }
-    if (all.recovered) await this.wire.subscribe('graph', { since: all.seq, epoch: all.epoch });
     await this.askForEdges();
   }
 
   private replayed(seq: number): void {
-    this.loading.through = seq;
+    this.loading.through = Math.max(this.loading.through, seq);
     if (seq < this.replayEnd) return;
     this.edges.settle();
     this.loading.edges = 'done';
@@ -144,11 +155,11 @@ export class Load {
   private async askForEdges(): Promise<void> {
     const round = ++this.edgeRound;
     this.loading.edges = 'asking';
+    this.loading.through = this.loading.of = 0;
     await this.tokensRead;
     if (round !== this.edgeRound) return;
     const ids = this.tokens.faces.flatMap((face) => (face ? [face.id] : []));
     this.loading.of = ids.length;
-    this.loading.through = 0;
     const ask = async () => {
       for (let id = ids.pop(); id !== undefined && round === this.edgeRound; id = ids.pop()) {
         await this.askAbout(id);
@@ -156,7 +167,12 @@ export class Load {
         this.changed();
       }
     };
-    await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask));
+    try {
+      await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask));
+    } catch (error) {
+      if (round === this.edgeRound) this.loading.edges = 'failed';
+      throw error;
+    }
     if (round !== this.edgeRound) return;
     this.edges.settle();
     this.loading.edges = 'done';
@@ -165,16 +181,20 @@ export class Load {
 
   private async askAbout(id: string): Promise<void> {
     for (let offset = 0; ; offset += PAGE) {
-      const reply = await this.wire.request('graph.neighbors', {
-        token_id: id,
-        direction: 'outgoing',
-        limit: PAGE,
-        offset,
-      });
-      if (reply.type !== 'graph.neighbors') return;
-      const { neighbors, position } = reply.payload as { neighbors: Neighbor[]; position: { seq: number } };
-      this.neighbors(neighbors, position.seq);
-      if (neighbors.length < PAGE) return;
+      try {
+        const page = { direction: 'outgoing', limit: PAGE, offset } as const;
+        const { neighbors, position } = await this.again(() => this.wire.getNeighbors(id, page));
+        this.neighbors(neighbors, position.seq);
+        if (neighbors.length < PAGE) return;
+      } catch (error) {
+        // Deleted meanwhile, and its edges with it.
+        if (error instanceof NotFound) return;
+        throw error;
+      }
     }
+  }
+
+  private again<Answer>(act: () => Promise<Answer>): Promise<Answer> {
+    return persist(act, this.pauseFor);
   }
 }

@@ -1,6 +1,6 @@
 // All that the page knows, outside React: the connection, the stores, and a summary of them that changes slowly.
-import { CommandError, createWebSocket, type NeuroGraphWebSocket } from '../standin';
-import type { EventEnvelope } from '../wire';
+import { CommandError, createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
+import type { Event } from '../wire';
 import { Edges } from './edges';
 import { Load, type Loading } from './load';
 import { Rate } from './rates';
@@ -110,8 +110,8 @@ export class Monitor {
 
   private listenToConnection(): void {
     const { ws } = this;
-    ws.on('*', (message: EventEnvelope) => {
-      if (message.topic !== undefined) this.receive(message);
+    ws.on('*', (message) => {
+      if (message.topic !== undefined) this.receive(message as Event);
     });
     ws.onEvent('state', () => this.tell());
     ws.onEvent('connected', (greeting) => {
@@ -135,7 +135,8 @@ export class Monitor {
       this.tell();
     });
     ws.onEvent('gap', ({ topic }) => {
-      this.story.gap(Date.now(), topic);
+      // Asking for a log's beginning that is no longer there is no break.
+      if (topic !== 'graph' || this.load.loading.edges !== 'replaying') this.story.gap(Date.now(), topic);
       this.load.anew(topic).catch((error: unknown) => this.refused(error));
       this.tell();
     });
@@ -144,10 +145,11 @@ export class Monitor {
   private begin(): void {
     this.began = true;
     this.load.begin().catch((error: unknown) => this.refused(error));
-    for (const topic of ['experience', 'system']) this.ws.subscribe(topic).catch((error: unknown) => this.refused(error));
+    for (const topic of ['experience', 'system'])
+      this.ws.subscribe(topic).catch((error: unknown) => this.refused(error));
   }
 
-  private receive(event: EventEnvelope): void {
+  private receive(event: Event): void {
     this.rates.get(event.topic)?.add(Date.now());
     this.stream.add(event);
     if (event.topic === 'tokens' || event.topic === 'graph') this.load.apply(event);

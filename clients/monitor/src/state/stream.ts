@@ -1,5 +1,5 @@
 // The last events, newest last, and what of them a filter lets through.
-import type { EventEnvelope } from '../wire';
+import type { Event } from '../wire';
 
 export const STREAM_LENGTH = 1000;
 
@@ -29,7 +29,7 @@ export class Stream {
   total = 0;
   private readonly ring: StreamEntry[] = [];
 
-  add(event: EventEnvelope): void {
+  add(event: Event): void {
     const number = this.total++;
     this.ring[number % STREAM_LENGTH] = entryOf(event, number);
   }
@@ -55,7 +55,7 @@ function passes(entry: StreamEntry, needle: string, hidden: ReadonlySet<string>)
   return !hidden.has(entry.topic) && (needle === '' || entry.haystack.includes(needle));
 }
 
-function entryOf(event: EventEnvelope, number: number): StreamEntry {
+function entryOf(event: Event, number: number): StreamEntry {
   const payload = event.payload as Record<string, unknown>;
   const brief = briefOf(event.type, payload);
   const tokenId = textOf(payload.token_id) || textOf(payload.source_id);
@@ -79,7 +79,8 @@ export function briefOf(type: string, payload: Record<string, unknown>): string 
     case 'token.created':
     case 'token.updated': {
       const metadata = (payload.metadata ?? {}) as Record<string, unknown>;
-      const name = textOf(metadata.name) || textOf(metadata.label) || textOf(metadata.title) || shortId(payload.token_id);
+      const name =
+        textOf(metadata.name) || textOf(metadata.label) || textOf(metadata.title) || shortId(payload.token_id);
       return `${name} · ${textOf(payload.type)} · w ${roundOf(payload.weight)} · v${payload.version}`;
     }
     case 'token.deleted':

@@ -35,13 +35,8 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
     if (Object.keys(changes).length === 0) return onDone();
     setBusy(true);
     try {
-      const reply = await monitor.ws.request('token.update', {
-        token_id: token.token_id,
-        ...changes,
-        if_version: base.version,
-      });
-      if (reply.type === 'token.not_found') setFaults({ form: 'The token is gone.' });
-      else onDone();
+      await monitor.ws.updateToken(token.token_id, { ...changes, if_version: base.version });
+      onDone();
     } catch (error) {
       setConflict(isConflict(error));
       setFaults(isConflict(error) ? {} : faultsOfError(error));

@@ -31,15 +31,8 @@ export function Connect({ connecting }: { connecting: Connecting }) {
     const number = Number(weight.replace(',', '.'));
     if (weight.trim() === '' || !Number.isFinite(number)) return setFaults({ weight: 'a number' });
     try {
-      const reply = await monitor.ws.request('graph.connect', {
-        source_id: from,
-        target_id: to,
-        type,
-        weight: number,
-        bidirectional: both,
-      });
-      if (reply.type === 'token.not_found') setFaults({ form: 'One of them is gone.' });
-      else connecting.end();
+      await monitor.ws.connectTokens(from, to, { type, weight: number, bidirectional: both });
+      connecting.end();
     } catch (error) {
       setFaults(faultsOfError(error));
     }

@@ -1,7 +1,6 @@
 import { type FormEvent, useEffect, useRef, useState } from 'react';
 import { emptyDraft, type Faults, read } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
-import type { Token } from '../wire';
 import { Fields } from './Fields';
 import { useMonitor, useSummary } from './hooks';
 import type { AskForPlace } from './Inspector';
@@ -29,9 +28,9 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
     if (!fields) return;
     setBusy(true);
     try {
-      const reply = await monitor.ws.request('token.create', { ...fields });
+      const { token_id } = await monitor.ws.createToken(fields);
       askForPlace(null);
-      onCreated((reply.payload as Token).token_id);
+      onCreated(token_id);
     } catch (error) {
       setFaults(faultsOfError(error));
     }

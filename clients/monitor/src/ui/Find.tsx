@@ -1,7 +1,7 @@
 // The tokens as a table: what the picture shows, for eyes and for screen readers.
 import { useMemo, useState } from 'react';
-import type { TokenFace } from '../state/tokens';
 import { shortId } from '../state/stream';
+import type { TokenFace } from '../state/tokens';
 import { count, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 
@@ -53,7 +53,12 @@ export function Find({ selected, onSelect }: { selected: string | null; onSelect
           {found.faces.map((face) => (
             <tr key={face.id} data-on={face.id === selected}>
               <th scope="row">
-                <button type="button" className="link" aria-pressed={face.id === selected} onClick={() => onSelect(face.id)}>
+                <button
+                  type="button"
+                  className="link"
+                  aria-pressed={face.id === selected}
+                  onClick={() => onSelect(face.id)}
+                >
                   {face.label || shortId(face.id)}
                 </button>
               </th>

@@ -104,7 +104,8 @@ function latestOf({ chapters, loading, state }: Summary): string {
   if (loading.edges === 'replaying' && loading.of > 0) {
     return `Replaying the graph: ${count(loading.through)} of ${count(loading.of)} events`;
   }
-  if (loading.edges === 'asking') return `Reading edges: ${count(loading.through)} of ${count(loading.of)} tokens asked`;
+  if (loading.edges === 'asking')
+    return `Reading edges: ${count(loading.through)} of ${count(loading.of)} tokens asked`;
   if (!last) return '';
   if (last.kind === 'back' && lost) return `connection lost ${clock(lost.atMs)} · ${sentenceOf(last)}`;
   return `${clock(last.atMs)} ${sentenceOf(last)}`;

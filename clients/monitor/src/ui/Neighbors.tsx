@@ -20,7 +20,7 @@ export function Neighbors({ id, onSelect }: { id: string; onSelect: (id: string)
   const cut = async (edge: EdgeFace) => {
     setCutting(null);
     try {
-      await monitor.ws.request('graph.disconnect', { connection_id: edge.id });
+      await monitor.ws.disconnectTokens({ connection_id: edge.id });
       setFault('');
     } catch (error) {
       setFault(faultsOfError(error).form ?? 'It was not disconnected.');

@@ -110,7 +110,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         aria-label={`Tokens at the level ${level}: ${count(summary.tokens)} tokens, ${count(summary.edges)} edges`}
         aria-describedby="picture-keys"
       >
-        <canvas ref={canvas} aria-hidden="true" />
+        <canvas ref={canvas} />
         <div className="labels" ref={labels} aria-hidden="true" />
       </div>
       <p id="picture-keys" className="unseen">
@@ -150,7 +150,8 @@ function Notes({ note, level }: { note: Note; level: string }) {
   const { tokens, evicted, refusedEdges, loading } = useSummary();
   const { all, atOrigin } = note.coincidence;
   const notes: string[] = [];
-  if (all) notes.push(`All ${count(tokens)} tokens are at one point of ${level}: laid out as a spiral to tell them apart`);
+  if (all)
+    notes.push(`All ${count(tokens)} tokens are at one point of ${level}: laid out as a spiral to tell them apart`);
   else if (atOrigin > 1) notes.push(`${count(atOrigin)} tokens lie on each other at 0, 0, 0`);
   if (loading.capped || evicted > 0) notes.push(`The newest ${count(tokens)} tokens are shown; there are more`);
   if (refusedEdges > 0) notes.push(`${count(refusedEdges)} more edges are not shown`);

@@ -45,7 +45,7 @@ export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
           value={text}
           onChange={(event) => setText(event.target.value)}
         />
-        <div className="chips" role="group" aria-label="Topics that are shown">
+        <fieldset className="chips" aria-label="Topics that are shown">
           {topics.map(({ name }) => (
             <button
               key={name}
@@ -59,7 +59,7 @@ export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
               {name}
             </button>
           ))}
-        </div>
+        </fieldset>
       </div>
       {shown.length === 0 ? (
         <p className="empty">{events === 0 ? 'Nothing happened yet.' : 'No event passes the filter.'}</p>

@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'react';
 import { faultsOfError } from '../forms/send';
 import { shortId } from '../state/stream';
-import { LEVELS, type Neighbor, type Token as WireToken } from '../wire';
+import { LEVELS, type Token as WireToken } from '../wire';
 import { Change } from './Change';
 import { Confirm } from './Confirm';
 import { Connect } from './Connect';
@@ -45,7 +45,7 @@ function Selected({ id, level, onSelect, connecting, placing, askForPlace }: Pro
   const remove = async () => {
     setDeleting(false);
     try {
-      await monitor.ws.request('token.delete', { token_id: id });
+      await monitor.ws.deleteToken(id);
       onSelect(null);
     } catch (error) {
       setFailed(faultsOfError(error).form ?? 'It was not deleted.');
@@ -179,10 +179,10 @@ function useToken(id: string): { token: WireToken | null; gone: boolean; fault: 
     let current = true;
     const ask = async () => {
       try {
-        const reply = await monitor.ws.request('token.get', { token_id: id });
+        const answer = await monitor.ws.getToken(id);
         if (!current) return;
-        setMissing(reply.type === 'token.not_found');
-        if (reply.type === 'token.data') setToken(reply.payload as WireToken);
+        setMissing(answer === null);
+        if (answer) setToken(answer);
       } catch (error) {
         if (current) setFault(faultsOfError(error).form ?? '');
       }
@@ -194,12 +194,12 @@ function useToken(id: string): { token: WireToken | null; gone: boolean; fault: 
   }, [monitor, id, version]);
   useEffect(() => {
     const ask = async () => {
-      const reply = await monitor.ws.request('graph.neighbors', { token_id: id, limit: 1000 });
-      if (reply.type !== 'graph.neighbors') return;
-      const { neighbors, position } = reply.payload as { neighbors: Neighbor[]; position: { seq: number } };
+      const { neighbors, position } = await monitor.ws.getNeighbors(id, { limit: 1000 });
       monitor.load.neighbors(neighbors, position.seq);
     };
     ask().catch(() => {});
   }, [monitor, id]);
-  return { token, gone: missing || (token !== null && slot < 0 && monitor.load.loading.tokens === 'done' && !monitor.tokens.evicted), fault };
+  // A token may be missing here only because the page holds no more; then the server's answer counts.
+  const whole = monitor.load.loading.tokens === 'done' && !monitor.load.loading.capped && monitor.tokens.evicted === 0;
+  return { token, gone: missing || (token !== null && slot < 0 && whole), fault };
 }

@@ -70,7 +70,11 @@ function Topic({ topic, onLeave }: { topic: TopicSummary; onLeave: (() => void) 
         <i className="chip" />
         {topic.name}
       </span>
-      <span className="seq" aria-hidden="true" title={topic.epoch ? `epoch ${topic.epoch}` : 'this topic is not numbered'}>
+      <span
+        className="seq"
+        aria-hidden="true"
+        title={topic.epoch ? `epoch ${topic.epoch}` : 'this topic is not numbered'}
+      >
         {topic.seq === null ? '–' : count(topic.seq)}
       </span>
       <Chart series={topic.series} />

@@ -4,7 +4,8 @@ const MOMENT = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle
 
 export const count = (value: number): string => COUNT.format(value);
 export const clock = (ms: number): string => CLOCK.format(ms);
-export const clockFine = (ms: number): string => `${CLOCK.format(ms)}.${String(Math.floor(ms % 1000)).padStart(3, '0')}`;
+export const clockFine = (ms: number): string =>
+  `${CLOCK.format(ms)}.${String(Math.floor(ms % 1000)).padStart(3, '0')}`;
 export const moment = (iso: string): string => MOMENT.format(new Date(iso));
 
 export function rate(perSecond: number): string {
