@@ -49,7 +49,8 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-            host = (parts.hostname or "").encode("idna").decode() if not _is_ascii(parts.hostname) else parts.hostname
+            host = (parts.hostname or "").encode("idna").decode()
+            host.encode("idna")  # as will be done to resolve it, and the one before may leave a lone dot
         except ValueError as exc:
             raise ConnectFailed(url, f"not a URL: {exc}") from exc
         if parts.scheme not in ("ws", "wss") or not host:
@@ -121,7 +122,3 @@ class Address:
                 # Seconds only: the other form, a date, is of use to those who trust two clocks.
                 retry_after_s = float(value) if value.isascii() and value.isdigit() else None
         return ConnectFailed(self.url, reason, status=status, retry_after_s=retry_after_s)
-
-
-def _is_ascii(host: str | None) -> bool:
-    return host is None or host.isascii()

@@ -185,6 +185,14 @@ class Session:
             return None
         return self._requests.take()
 
+    @property
+    def goodbye(self) -> CloseCode | None:
+        """The code to close the connection with that is there; None where nobody is left to hear it."""
+        if self.verdict is not None and self.verdict.code == CloseCode.NO_SIGN_OF_LIFE:
+            return None
+        wrong = self.verdict is not None and self.verdict.code == CloseCode.PROTOCOL_ERROR
+        return CloseCode.PROTOCOL_ERROR if wrong else CloseCode.NORMAL
+
     def end_connection(self, error: ConnectionLost) -> None:
         """Set the verdict, if there is none: the shell is to end this connection. `disconnected` comes after it."""
         if self.verdict is None:

@@ -17,7 +17,6 @@ from ngos.client.errors import NO_GOODBYE, ConnectFailed, ConnectionLost
 from ngos.client.heartbeat import Heartbeat
 from ngos.client.session import Session, State
 from ngos.client.trio_socket import WatchedStream, open_socket
-from ngos.protocol.close import CloseCode
 
 
 class Line:
@@ -107,7 +106,6 @@ class Line:
         """Read, write and watch until the connection is over, then say goodbye, for at most CLOSE_S."""
         start_s = trio.current_time()
         lost = ConnectionLost(NO_GOODBYE, "")
-        code = CloseCode.NORMAL
 
         async def read() -> None:
             nonlocal lost
@@ -124,14 +122,12 @@ class Line:
             nursery.start_soon(self._write, socket)
             nursery.start_soon(self._watch, socket, stream)
             await self._over.wait()
-            verdict = self._session.verdict
-            if verdict is not None and verdict.code == CloseCode.PROTOCOL_ERROR:
-                code = CloseCode.PROTOCOL_ERROR
-            silent = verdict is not None and verdict.code == CloseCode.NO_SIGN_OF_LIFE
+            code = self._session.goodbye
             wait_s = self._session.disconnected(lost, trio.current_time() - start_s)
             self._tell()
-            with trio.move_on_after(0 if silent else CLOSE_S):
-                await socket.aclose(code)  # nothing happens where it is closed already
+            if code is not None:
+                with trio.move_on_after(CLOSE_S):
+                    await socket.aclose(code)  # nothing happens where it is closed already
             nursery.cancel_scope.cancel()
         return wait_s
 
