@@ -142,3 +142,66 @@ export function dice(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
   };
 }
+
+/** A WebSocket without a network, as far as this client uses one. */
+export class FakeSocket {
+  /** All that were opened, the eldest first. */
+  static readonly all: FakeSocket[] = [];
+  binaryType = 'blob';
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  onerror: (() => void) | null = null;
+  refusal: { reason: string; status: number | null; retryAfterMs: number | null } | null = null;
+  readonly url: string;
+  readonly sent: Command[] = [];
+  closed: { code: number | undefined; reason: string | undefined } | null = null;
+
+  constructor(url: string) {
+    this.url = url;
+    FakeSocket.all.push(this);
+  }
+
+  /** The latest. */
+  static get last(): FakeSocket {
+    const last = FakeSocket.all.at(-1);
+    if (last === undefined) throw new Error('no socket was opened');
+    return last;
+  }
+
+  get types(): string[] {
+    return this.sent.map((command) => command.type);
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
+  }
+
+  /** As browsers have it: only 1000 and 3000 to 4999 may be said. */
+  close(code?: number, reason?: string): void {
+    if (code !== undefined && code !== 1000 && (code < 3000 || code > 4999)) throw new RangeError(`code ${code}`);
+    this.closed ??= { code, reason };
+  }
+
+  say(data: unknown): void {
+    this.onmessage?.({ data });
+  }
+
+  greet(changes: object = {}): void {
+    this.say(greeting(changes));
+  }
+
+  /** Answer the latest command. */
+  answer(type = 'done', payload: object = {}): void {
+    const command = this.sent.at(-1);
+    this.say(message({ type, payload: payload as Record<string, unknown>, reply_to: command?.id ?? '' }));
+  }
+
+  break(code = 1006, reason = ''): void {
+    this.onclose?.({ code, reason });
+  }
+
+  refuse(status: number | null, retryAfterMs: number | null = null): void {
+    this.refusal = { reason: `${status}`, status, retryAfterMs };
+    this.break();
+  }
+}
