@@ -79,19 +79,20 @@ def _shown(path: Path) -> str:
 
 def _constants() -> Iterator[str]:
     levels = ", ".join(map(_quoted, LEVELS))
-    yield f"/** The levels of a token's coordinates, in the order of the arrays. */\nexport const LEVELS = [{levels}] as const;\n"
-    codes = "".join(f"  /** {_sentence(code.reason) or 'Done.'} */\n  {code.name}: {int(code)},\n" for code in CloseCode)
+    yield "/** The levels of a token's coordinates, in the order of the arrays. */"
+    yield f"export const LEVELS = [{levels}] as const;\n"
+    codes = "".join(
+        f"  /** {_sentence(code.reason) or 'Done.'} */\n  {code.name}: {int(code)},\n" for code in CloseCode
+    )
     yield f"/** Why a connection ended (protocol.md section 8). */\nexport const CloseCode = {{\n{codes}}} as const;\n"
     may = ", ".join(str(int(code)) for code in CloseCode if code.may_reconnect)
     yield (
         "/** After these a client may connect again by itself. */\n"
         f"export const MAY_RECONNECT: ReadonlySet<number> = /* @__PURE__ */ new Set([{may}]);\n"
     )
-    arms = "".join(
-        f"  | {_quoted(code)}{' // the same command may succeed later' if code.retryable else ''}\n"
-        for code in ErrorCode
-    )
-    yield f"/** The `code` of an error reply (protocol.md section 7). */\nexport type ErrorCode =\n{arms.rstrip()};\n"
+    arms = "\n".join(f"  | {_quoted(code)}" for code in ErrorCode)
+    yield "/** The `code` of an error reply (protocol.md section 7). */"
+    yield f"export type ErrorCode =\n{arms};\n"
 
 
 def _values() -> Iterator[type]:

@@ -31,12 +31,14 @@ The shell for Trio programs:
 - `socket`: opening one
 """
 
+from ngos.client.callbacks import Callbacks
 from ngos.client.errors import (
     CommandError,
     ConnectFailed,
     ConnectionLost,
     GapError,
     NotFound,
+    QueueFull,
     RequestTimeout,
     RequestTooBig,
     SessionError,
@@ -46,12 +48,14 @@ from ngos.client.feed import Event
 from ngos.client.session import State
 
 __all__ = [
+    "Callbacks",
     "CommandError",
     "ConnectFailed",
     "ConnectionLost",
     "Event",
     "GapError",
     "NotFound",
+    "QueueFull",
     "RequestTimeout",
     "RequestTooBig",
     "SessionError",

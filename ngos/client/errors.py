@@ -8,6 +8,7 @@
         ├── NotFound             the server answered that it has no such token
         ├── RequestTimeout       no answer within the caller's time; whether it took effect is unknown
         ├── RequestTooBig        the caller's: over the server's `message_bytes`; nothing was sent
+        ├── QueueFull            the caller's: too much waits for replies already; nothing was queued
         ├── GapError             the log no longer holds what a subscription is due: events are missing
         └── SlowSubscriber       the consumer's: it read ephemeral events slower than they came
 
@@ -134,6 +135,22 @@ class RequestTooBig(SessionError):
         self.command = command
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
+
+
+class QueueFull(SessionError):
+    """The command is `size_bytes` long, and with `waiting_bytes` of commands that have no reply yet over `queue_bytes`.
+
+    It was not queued. Wait for replies, or for a connection, before the next.
+    """
+
+    def __init__(self, command: str, size_bytes: int, waiting_bytes: int, queue_bytes: int) -> None:
+        super().__init__(
+            f"{command} takes {size_bytes} bytes, {waiting_bytes} of at most {queue_bytes} wait for their replies"
+        )
+        self.command = command
+        self.size_bytes = size_bytes
+        self.waiting_bytes = waiting_bytes
+        self.queue_bytes = queue_bytes
 
 
 class GapError(SessionError):

@@ -103,6 +103,8 @@ class Feed:
         """Whether what the connection brings next is, or comes before, what this feed is due."""
         self.on_room: Callable[[], object] | None = None
         """Called when a feed that does not follow has room again."""
+        self.on_gap: Callable[[GapError], object] | None = None
+        """Called when a hole ends it."""
         self._waiting: deque[tuple[Event, int, Position | None]] = deque()
         self._waiting_bytes = 0
         self._limit_events = limit_events
@@ -151,7 +153,10 @@ class Feed:
     def gap(self, now: tuple[str, int] | None) -> None:
         """What comes after `position` is lost: end with GapError."""
         had = self.position or Position(None, 0)
-        self.end(GapError(self.topic or "", had.seq, had.epoch, now))
+        error = GapError(self.topic or "", had.seq, had.epoch, now)
+        if self.ended is None and self.on_gap is not None:
+            self.on_gap(error)
+        self.end(error)
 
     def end(self, error: SessionError) -> None:
         """No more events. What waits can still be taken, then `error` is raised. The first end counts."""

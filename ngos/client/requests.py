@@ -3,8 +3,8 @@
 What was on its way when a connection broke may have taken effect or not: it is sent again with the id it has, in the
 order it was first asked for, and the server answers it once (protocol.md section 6).
 
-What is bounded by whom: a message is kept for each caller that waits, so callers bound it; on the wire are at most
-the server's `limits.in_flight`. May import `ngos.client.errors` and the protocol.
+What is bounded: of all that has no reply yet, the bytes, by `queue_bytes`; of what is on the wire, the number, by the
+server's `limits.in_flight`. May import `ngos.client.errors` and the protocol.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from attrs import frozen
 
-from ngos.client.errors import CommandError, RequestTooBig, SessionError
+from ngos.client.errors import CommandError, QueueFull, RequestTooBig, SessionError
 from ngos.protocol.codec import Envelope, encode_command
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import ErrorReply, Limits
+
+QUEUE_BYTES: Final = 16 * 1024 * 1024
 
 Outcome = Envelope | SessionError
 """What a command comes to: its reply, or why there is none."""
@@ -40,11 +42,14 @@ class _Pending:
 class Requests:
     """Who waits for which reply, and what is still to be sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_bytes: int = QUEUE_BYTES) -> None:
+        """At most `queue_bytes` of commands wait for their replies; one is taken always."""
         # Ids make commands idempotent per client_id (section 6), so no two sessions may ever share one.
         self._prefix = secrets.token_hex(8)
         self._count = 0
         self._limits: Limits | None = None
+        self._queue_bytes = queue_bytes
+        self._waiting_bytes = 0
         self._pending: dict[str, _Pending] = {}
         self._output: OrderedDict[str, str] = OrderedDict()
 
@@ -71,18 +76,21 @@ class Requests:
         pending = _Pending(name, data.decode(), len(data), ours, on_done)
         if (too_big := self._too_big(pending)) is not None:
             raise too_big
-        self._pending[id_] = pending
+        # What the session asks by itself is little, and could not wait.
+        if not ours and self._waiting_bytes and self._waiting_bytes + len(data) > self._queue_bytes:
+            raise QueueFull(name, len(data), self._waiting_bytes, self._queue_bytes)
+        self._keep(id_, pending)
         self._output[id_] = pending.message
         return id_
 
     def forget(self, id_: str) -> None:
         """Nobody waits for this reply any more. What was not taken yet is never sent, and nothing is sent again."""
-        self._pending.pop(id_, None)
+        self._drop(id_)
         self._output.pop(id_, None)
 
     def answer(self, reply: Envelope) -> bool:
         """Give a reply to who waits for it. False where nobody does, and for what the session asked by itself."""
-        pending = self._pending.pop(reply.reply_to or "", None)
+        pending = self._drop(reply.reply_to or "")
         if pending is None:
             return False
         pending.on_done(CommandError(reply) if reply.type == ErrorReply.TYPE else reply)
@@ -117,7 +125,7 @@ class Requests:
             if pending is None:
                 continue
             if (too_big := self._too_big(pending)) is not None:
-                del self._pending[id_]
+                self._drop(id_)
                 pending.on_done(too_big)
             else:
                 self._output[id_] = pending.message
@@ -126,8 +134,20 @@ class Requests:
         """No reply will come: everyone hears `error`."""
         pending, self._pending = self._pending, {}
         self._output.clear()
+        self._waiting_bytes = 0
         for waiting in pending.values():
             waiting.on_done(error)
+
+    def _keep(self, id_: str, pending: _Pending) -> None:
+        self._pending[id_] = pending
+        if not pending.ours:
+            self._waiting_bytes += pending.size_bytes
+
+    def _drop(self, id_: str) -> _Pending | None:
+        pending = self._pending.pop(id_, None)
+        if pending is not None and not pending.ours:
+            self._waiting_bytes -= pending.size_bytes
+        return pending
 
     def _too_big(self, pending: _Pending) -> RequestTooBig | None:
         if self._limits is None or pending.size_bytes <= self._limits.message_bytes:

@@ -7,20 +7,24 @@ package except the shells, and the protocol.
 
 A shell's duties, for each connection: `receive` each message, send what `take_output` returns whenever `on_output`
 was called, end the connection when there is a `verdict`, then call `disconnected`; or `refused`, where there came to
-be none. Both return the seconds to wait before the next, or None: no more.
+be none. Both return the seconds to wait before the next, or None: no more. After each of these, `tell`: what the
+program is to hear waits until nothing here is half done.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 
 from ngos.client.backoff import Backoff
-from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, SessionError
+from ngos.client.callbacks import Callbacks
+from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, GapError, SessionError
 from ngos.client.feed import Feed
-from ngos.client.requests import Outcome, Requests
+from ngos.client.requests import QUEUE_BYTES, Outcome, Requests
 from ngos.client.topics import Topics
 from ngos.protocol import PROTOCOL_VERSION
 from ngos.protocol.close import CloseCode
@@ -56,7 +60,8 @@ class State(Enum):
 class Session:
     """A client's state, over all its connections.
 
-    `reconnect` is whether the first connection may have a successor. `on_output` is called when there is something to
+    `reconnect` is whether the first connection may have a successor; `queue_bytes` bounds the commands that have no
+    reply; `callbacks` are the program's, called by `tell`. `on_output` is called when there is something to
     send, `on_state` when `state` has changed; both must not call back.
     """
 
@@ -65,6 +70,8 @@ class Session:
         *,
         reconnect: bool = True,
         backoff: Backoff | None = None,
+        queue_bytes: int = QUEUE_BYTES,
+        callbacks: Callbacks | None = None,
         on_output: Callable[[], object] = lambda: None,
         on_state: Callable[[], object] = lambda: None,
     ) -> None:
@@ -79,8 +86,17 @@ class Session:
         self._backoff = backoff or Backoff()
         self._on_output = on_output
         self._on_state = on_state
-        self._requests = Requests()
-        self._topics = Topics(self._requests, on_output=on_output, on_refused=self._refused, reconnect=reconnect)
+        self._callbacks = callbacks or Callbacks()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._requests = Requests(queue_bytes)
+        self._topics = Topics(
+            self._requests,
+            on_output=on_output,
+            on_refused=self._refused,
+            on_resumed=self._resumed,
+            on_gap=self._gap,
+            reconnect=reconnect,
+        )
         self._proof: str | None = None
         self._proved_good = False
         self._wish_s = 0.0
@@ -100,8 +116,8 @@ class Session:
         It is sent when there is a connection and its turn has come, and again, under the same id, on the next
         connection where one breaks before the reply.
 
-        Raises ConnectionLost; RequestTooBig, ValueError (the id waits for a reply already) and TypeError (a value
-        that JSON does not have), which are the caller's fault. Then nothing was queued.
+        Raises ConnectionLost; RequestTooBig, QueueFull, ValueError (the id waits for a reply already) and TypeError (a
+        value that JSON does not have), which are the caller's fault. Then nothing was queued.
         """
         if self.ended is not None:
             raise self.ended.again()
@@ -140,13 +156,15 @@ class Session:
     # Connections
 
     def receive(self, data: str | bytes) -> None:
-        """Take one message from the server; a connection's first is its greeting.
+        """Take one message from the server, bytes where it is a binary one; a connection's first is its greeting.
 
         Never raises: what can't be read is a verdict, 1002, and ends the session.
         """
         if self.ended is not None or self.verdict is not None:
             return
         try:
+            if isinstance(data, bytes):
+                raise MessageError("a binary message")
             envelope = parse(data)
             if self.state is State.RECONNECTING:
                 self._greet(envelope)
@@ -166,6 +184,14 @@ class Session:
         if self.state is not State.CONNECTED or self.verdict is not None:
             return None
         return self._requests.take()
+
+    @property
+    def goodbye(self) -> CloseCode | None:
+        """The code to close the connection with that is there; None where nobody is left to hear it."""
+        if self.verdict is not None and self.verdict.code == CloseCode.NO_SIGN_OF_LIFE:
+            return None
+        wrong = self.verdict is not None and self.verdict.code == CloseCode.PROTOCOL_ERROR
+        return CloseCode.PROTOCOL_ERROR if wrong else CloseCode.NORMAL
 
     def end_connection(self, error: ConnectionLost) -> None:
         """Set the verdict, if there is none: the shell is to end this connection. `disconnected` comes after it."""
@@ -193,7 +219,7 @@ class Session:
         self._change(State.RECONNECTING)
         if reason.code == CloseCode.TOO_MANY_MESSAGES:
             self._wish(PAUSE_S)
-        return self._next_s()
+        return self._next_s(reason)
 
     def refused(self, error: ConnectFailed) -> float | None:
         """There came to be no connection. Returns the seconds to wait before the next try, or None: no more."""
@@ -206,7 +232,7 @@ class Session:
             self.end(lost)
             return None
         self._wish(error.retry_after_s or 0.0)
-        return self._next_s()
+        return self._next_s(error)
 
     def end(self, error: ConnectionLost) -> None:
         """No more connections: everyone who waits hears `error`. The first end counts."""
@@ -216,6 +242,19 @@ class Session:
         self._requests.fail(error)
         self._topics.end(error)
         self._change(State.ENDED)
+        if self.established is not None:
+            self._call(self._callbacks.disconnected, error, None)
+
+    def leave(self) -> None:
+        """The program leaves: as `end`, and it hears no more, for it knows."""
+        self._calls.clear()
+        self.end(ConnectionLost(CloseCode.NORMAL, "closed by this client"))
+        self._calls.clear()
+
+    def tell(self) -> None:
+        """Call the program's callbacks for what has happened since. Raises what one raises; then `leave`."""
+        while self._calls:
+            self._calls.popleft()()
 
     # Inside
 
@@ -229,6 +268,7 @@ class Session:
         self.established = established
         self._wish_s = 0.0
         self._change(State.CONNECTED)
+        self._call(self._callbacks.connected, established)
         # In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our
         # commands cause would be missed on ephemeral topics; then the commands.
         again = self._requests.connect(established.limits)
@@ -264,9 +304,21 @@ class Session:
     def _wish(self, seconds: float) -> None:
         self._wish_s = max(self._wish_s, min(seconds, LONGEST_WISH_S))
 
-    def _next_s(self) -> float:
+    def _next_s(self, error: ConnectionLost | ConnectFailed) -> float:
         wish_s, self._wish_s = self._wish_s, 0.0
-        return self._backoff.next_s(at_least_s=wish_s)
+        next_s = self._backoff.next_s(at_least_s=wish_s)
+        self._call(self._callbacks.disconnected, error, next_s)
+        return next_s
+
+    def _resumed(self, topic: str, replay: int) -> None:
+        self._call(self._callbacks.resumed, topic, replay)
+
+    def _gap(self, error: GapError) -> None:
+        self._call(self._callbacks.gap, error)
+
+    def _call(self, callback: Callable[..., object] | None, *arguments: object) -> None:
+        if callback is not None:
+            self._calls.append(partial(callback, *arguments))
 
     def _change(self, state: State) -> None:
         self.state = state

@@ -1,14 +1,16 @@
-"""A topic's events as an async iterator, for Trio. May import the rest of this package except `trio`."""
+"""A topic's events as an async iterator. Waits only by way of `ngos.client.loop`, as the client.
+
+May import the rest of this package except `client` and the shells, and the protocol.
+"""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-import trio
-
 from ngos.client.errors import RequestTimeout
 from ngos.client.feed import Event, Feed, Position
+from ngos.client.loop import Loop
 from ngos.client.session import Session
 from ngos.protocol.messages import Subscribed
 
@@ -34,6 +36,7 @@ class Subscription:
 
     def __init__(
         self,
+        loop: Loop,
         session: Session,
         request_s: float,
         topic: str | None,
@@ -44,9 +47,10 @@ class Subscription:
         buffer_bytes: int,
     ) -> None:
         """Made by `Client.subscribe`."""
+        self._loop = loop
         self._session = session
         self._request_s = request_s
-        self._waiters = trio.lowlevel.ParkingLot()
+        self._waiters = loop.lot()
         # The feed must not know this object, or an abandoned one could not be told from one in use.
         wake = self._waiters.unpark_all
         start = None if since is None else Position(epoch, since)
@@ -97,7 +101,7 @@ class Subscription:
     async def __anext__(self) -> Event:
         if self._closed:
             raise StopAsyncIteration
-        await trio.lowlevel.checkpoint()
+        await self._loop.checkpoint()
         if not self._attached:
             await self._open()
         while (event := self._feed.take()) is None:
@@ -116,7 +120,7 @@ class Subscription:
         self._waiters.unpark_all()
 
     def __del__(self) -> None:
-        # Perhaps outside of Trio, so only a mark. The session drops the feed when it next looks at the topic.
+        # Perhaps outside of the loop, so only a mark. The session drops the feed when it next looks at the topic.
         self._feed.abandoned = True
 
     async def _open(self) -> None:
@@ -125,12 +129,10 @@ class Subscription:
         self._session.attach(self._feed)
         self._attached = True
         try:
-            await trio.lowlevel.checkpoint()
+            await self._loop.checkpoint()
             if self._feed.topic is None:
                 return
-            with trio.move_on_after(self._request_s):
-                while self._feed.opening is None and self._feed.ended is None:
-                    await self._waiters.park()  # unparked by the feed
+            await self._loop.within(self._request_s, self._decided)
             if self._feed.opening is None:
                 if self._feed.ended is not None:
                     raise self._feed.ended.again()
@@ -138,3 +140,7 @@ class Subscription:
         except BaseException:
             await self.aclose()
             raise
+
+    async def _decided(self) -> None:
+        while self._feed.opening is None and self._feed.ended is None:
+            await self._waiters.park()  # unparked by the feed

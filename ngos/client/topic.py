@@ -52,6 +52,8 @@ class Topic:
         """The last event that came, repeat or not, or what the subscription started after."""
         self._head: Position | None = None
         """The furthest position that is known: where what is live begins."""
+        self._broken = False
+        """Whether the connection broke under a feed, and none has gone on since."""
 
     def join(self, feed: Feed) -> None:
         """Add a feed. It follows at once where the subscription that is there serves it."""
@@ -68,6 +70,7 @@ class Topic:
         self._asked = self._reply = self._stream = self._head = None
         for feed in self.feeds:
             feed.following = False
+            self._broken |= feed.opening is not None and feed.opening.durable
 
     def next_command(self) -> Subscribe | Unsubscribe | None:
         """Return what to send now so that each feed gets what it is due; it counts as sent."""
@@ -82,20 +85,22 @@ class Topic:
             return Unsubscribe(topic=self.name)
         return None
 
-    def agreed(self, reply: Subscribed) -> None:
+    def agreed(self, reply: Subscribed) -> int | None:
         """The server's answer to `subscribe`: each feed follows, has a gap, or is due another `subscribe`.
 
-        Raises MessageError where a durable topic has no position: the server's fault.
+        Returns how many events come again, where this is the first after a break that lets a feed go on. Raises
+        MessageError where a durable topic has no position: the server's fault.
         """
         asked, self._asked = self._asked, None
         if asked is None or not self.feeds:
-            return
+            return None
         self._reply = reply
+        before = [feed for feed in self.feeds if feed.opening is not None]
         if not reply.durable:
             self._stream = self._head = None
             for feed in self.feeds:
                 self._place_on_ephemeral(feed, reply)
-            return
+            return None
         if reply.epoch is None or reply.seq is None:
             raise MessageError(f"{self.name!r} is durable, and has no position")
         now = self._stream = self._head = Position(reply.epoch, reply.seq)
@@ -112,6 +117,10 @@ class Topic:
                 self._place_in_replay(feed, feed.position, recovered_since, reply)
             else:
                 self._place_at(now, feed, feed.position, asked, reply)
+        if not (self._broken and any(feed.following for feed in before)):
+            return None
+        self._broken = False
+        return reply.replay
 
     def refused(self, error: SessionError, *, final: bool) -> bool:
         """The server did not subscribe: what is in force goes on, and those it was asked for hear it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ngos.client.errors import SessionError
+from ngos.client.errors import GapError, SessionError
 from ngos.client.feed import Event, Feed
 from ngos.client.requests import Outcome, Requests
 from ngos.client.topic import Topic
@@ -27,12 +27,20 @@ class Topics:
         *,
         on_output: Callable[[], object],
         on_refused: Callable[[SessionError], object],
+        on_resumed: Callable[[str, int], object],
+        on_gap: Callable[[GapError], object],
         reconnect: bool,
     ) -> None:
-        """`on_refused` hears that feeds can't go on with this connection, but perhaps with another, if `reconnect`."""
+        """`on_refused` hears that feeds can't go on with this connection, but perhaps with another, if `reconnect`.
+
+        `on_resumed` hears of each topic that goes on after a break, and how many events come again; `on_gap` of each
+        feed that a hole has ended.
+        """
         self._requests = requests
         self._on_output = on_output
         self._on_refused = on_refused
+        self._on_resumed = on_resumed
+        self._on_gap = on_gap
         self._reconnect = reconnect
         self._connected = False
         self._topics: dict[str, Topic] = {}
@@ -48,12 +56,13 @@ class Topics:
             self._settle(other)  # drops abandoned feeds also where nothing happens
         topic = self._topics.setdefault(feed.topic, Topic(feed.topic))
         feed.on_room = lambda: self._settle(topic)
+        feed.on_gap = self._on_gap
         topic.join(feed)
         self._settle(topic)
 
     def detach(self, feed: Feed) -> None:
         """Stop a feed. The last one of a topic queues `unsubscribe`, whose reply nobody waits for."""
-        feed.on_room = None
+        feed.on_room = feed.on_gap = None
         if feed.topic is None:
             if feed in self._broadcasts:
                 self._broadcasts.remove(feed)
@@ -101,7 +110,7 @@ class Topics:
         """Drop feeds that are done, and ask the server for what the others are due."""
         for feed in tuple(topic.feeds):
             if feed.abandoned or feed.ended is not None:
-                feed.on_room = None
+                feed.on_room = feed.on_gap = None
                 topic.feeds.remove(feed)
         if not topic.feeds and self._topics.get(topic.name) is topic:
             del self._topics[topic.name]
@@ -120,7 +129,9 @@ class Topics:
 
     def _answered(self, topic: Topic, outcome: Outcome) -> None:
         if isinstance(outcome, Envelope):
-            topic.agreed(structure(outcome.payload, Subscribed))
+            replay = topic.agreed(structure(outcome.payload, Subscribed))
+            if replay is not None:
+                self._on_resumed(topic.name, replay)
         elif topic.refused(outcome, final=not self._reconnect):
             self._on_refused(outcome)
             return

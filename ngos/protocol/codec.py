@@ -185,7 +185,10 @@ class MessageError(ValueError):
 def parse(data: bytes | str) -> Envelope:
     """Read one message from a server; fields that this version does not know are ignored. Raises MessageError."""
     try:
-        return LENIENT.structure(orjson.loads(data), Envelope)
+        value = orjson.loads(data)
+        if type(value["type"]) is not str:  # which would be made one
+            raise TypeError("its type is not a string")
+        return LENIENT.structure(value, Envelope)
     except Exception as exc:
         raise MessageError(f"not a message of the ngos protocol: {exc!r}") from exc
 

@@ -87,6 +87,12 @@ class Peer:
         assert isinstance(command, dict)
         return command
 
+    async def command(self) -> dict[str, Any]:
+        """The next command that is no `ping`; those are answered: some clients measure by them."""
+        while (command := await self.receive())["type"] == "ping":
+            await self.reply(command, "pong", {"message_id": command["id"]})
+        return command
+
     async def reply(self, command: dict[str, Any], type_: str, payload: dict[str, Any]) -> None:
         await self.send(envelope(type_, payload, reply_to=command["id"]))
 

@@ -1,4 +1,4 @@
-"""A TCP relay between client and server that can break as networks do: cut, or silent."""
+"""A TCP relay between client and server that can break as networks do: cut, in mid-frame too, silent, or refusing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ class _Link:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.frozen = False
+        self.held: trio.Event | None = None
+        self.left_bytes: int | None = None
 
 
 class Relay:
@@ -19,6 +21,8 @@ class Relay:
     def __init__(self, port: int) -> None:
         self.port = port
         self.connections = 0
+        self.refusing = False
+        """Whether new connections are ended at once."""
         self._links: list[_Link] = []
 
     async def run(self, *, task_status: trio.TaskStatus[str]) -> None:
@@ -32,6 +36,16 @@ class Relay:
         for link in self._links:
             link.scope.cancel()
 
+    def cut_after(self, count_bytes: int) -> None:
+        """End each connection that there is when the server has said so much more on it: in the midst of a frame."""
+        for link in self._links:
+            link.left_bytes = count_bytes
+
+    def hold(self) -> None:
+        """Keep back what the server says on the connections that there are; what clients say goes on."""
+        for link in self._links:
+            link.held = trio.Event()
+
     def freeze(self) -> None:
         """Forward nothing more on the connections that there are, and leave them open; new ones are not concerned."""
         for link in self._links:
@@ -39,6 +53,9 @@ class Relay:
 
     async def _forward(self, client: trio.SocketStream) -> None:
         self.connections += 1
+        if self.refusing:
+            await client.aclose()
+            return
         link = _Link()
         self._links.append(link)  # for good: a test has few, and to cut what is over does nothing
         with link.scope:
@@ -48,15 +65,22 @@ class Relay:
                 except OSError:
                     return  # nobody is there
                 async with server, trio.open_nursery() as nursery:
-                    nursery.start_soon(self._pump, link, client, server)
-                    nursery.start_soon(self._pump, link, server, client)
+                    nursery.start_soon(self._pump, link, client, server, False)
+                    nursery.start_soon(self._pump, link, server, client, True)
 
-    async def _pump(self, link: _Link, source: trio.SocketStream, sink: trio.SocketStream) -> None:
+    async def _pump(self, link: _Link, source: trio.SocketStream, sink: trio.SocketStream, down: bool) -> None:
         try:
             while data := await source.receive_some():
                 if link.frozen:
                     await trio.sleep_forever()
+                if down and link.held is not None:
+                    await link.held.wait()
+                if down and link.left_bytes is not None:
+                    data = data[: link.left_bytes]
+                    link.left_bytes -= len(data)
                 await sink.send_all(data)
+                if down and link.left_bytes == 0:
+                    break
         except trio.BrokenResourceError:
             pass  # it left
         link.scope.cancel()

@@ -11,10 +11,10 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
+from ngos.client.address import HANDSHAKE_BYTES
 from ngos.client.errors import (
     ConnectFailed,
 )
-from ngos.client.socket import HANDSHAKE_BYTES
 from ngos.client.trio import connect
 from tests.client.fakes import Peer, idle, serve
 

@@ -141,8 +141,10 @@ export class NeuroGraphWebSocket extends Api {
 
   /** Say goodbye, for at most a second. What waits for a reply, and every iterator, rejects with ConnectionLost. */
   disconnect(): Promise<void> {
+    // The line first: who hears of the end may connect anew.
+    const gone = this.#line.leave();
     this.#session.leave();
-    return this.#line.leave();
+    return gone;
   }
 
   /**
@@ -154,8 +156,7 @@ export class NeuroGraphWebSocket extends Api {
   send(type: string, payload?: JsonObject): string;
   send(type: string, payload: object = {}): string {
     if (isSubscription(type, payload)) {
-      this.#debug(`${type} ${payload.topic}, as the method of that name`);
-      void (type === 'subscribe' ? this.subscribe(payload.topic, payload) : this.unsubscribe(payload.topic));
+      void this.#subscription(type, payload.topic, payload);
       return `${this.clientId}-${type}-${payload.topic}`;
     }
     return this.#session.request(type, payload, (outcome) => this.#unheard(type, outcome));
@@ -166,7 +167,7 @@ export class NeuroGraphWebSocket extends Api {
    *
    * When the connection breaks before the reply, it is sent again under its id on the next, and still takes effect once;
    * the envelope's `replayed` says that it had before. Except `publish` to an ephemeral topic, which leaves nothing to
-   * tell by: its event may come twice.
+   * tell by: its event may come twice. `subscribe` and `unsubscribe` do what the methods of that name do.
    *
    * Rejects with CommandError (the server answered `error`), ConnectionLost, RequestTimeout, RequestTooBig, QueueFull, and
    * TypeError (the id is in use, or this is not JSON).
@@ -183,6 +184,7 @@ export class NeuroGraphWebSocket extends Api {
   ): Promise<ReplyEnvelope<Command>>;
   request(type: string, payload?: JsonObject, options?: RequestOptions): Promise<Envelope>;
   request(type: string, payload: object = {}, options: RequestOptions = {}): Promise<Envelope> {
+    if (isSubscription(type, payload)) return this.#subscription(type, payload.topic, payload);
     return this.#within(type, options, (done) => {
       const id = this.#session.request(type, payload, done, options.id);
       return () => this.#session.forget(id);
@@ -255,6 +257,24 @@ export class NeuroGraphWebSocket extends Api {
   ping(): Promise<number> {
     const startMs = performance.now();
     return quiet(this.request('ping', {}).then(() => performance.now() - startMs));
+  }
+
+  /** These two are the methods of that name: else it would be forgotten after a break, or pull the rug from under others. */
+  #subscription(type: string, topic: string, options: SubscribeOptions): Promise<Envelope> {
+    const reply = { id: '', timestamp: Date.now() };
+    if (type === 'unsubscribe') {
+      const payload = { topic, success: this.#session.agreement(topic) !== null };
+      return quiet(this.unsubscribe(topic).then(() => ({ ...reply, type: 'unsubscribed', payload })));
+    }
+    const agreed = this.subscribe(topic, options);
+    return quiet(
+      agreed.then((payload) => ({
+        ...reply,
+        ...this.#session.agreement(topic),
+        type: 'subscribed',
+        payload: { ...payload },
+      })),
+    );
   }
 
   /** A promise of what `ask` comes to, within the time, or until the signal. */

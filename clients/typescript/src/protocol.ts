@@ -54,10 +54,10 @@ export type ErrorCode =
   | 'conflict'
   | 'unauthenticated'
   | 'forbidden'
-  | 'rate_limited' // the same command may succeed later
+  | 'rate_limited'
   | 'too_many_subscriptions'
-  | 'unavailable' // the same command may succeed later
-  | 'internal' // the same command may succeed later;
+  | 'unavailable'
+  | 'internal';
 
 /** A token's coordinates: (x[i], y[i], z[i]) is its point at level i of `rules.LEVELS`. */
 export interface Space {

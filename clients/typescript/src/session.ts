@@ -194,6 +194,11 @@ export class Session {
     this.#after();
   }
 
+  /** The server's latest agreement to follow a topic; null: none, or not followed. */
+  agreement(topic: string): Envelope | null {
+    return this.#topics.agreement(topic);
+  }
+
   /** Take one message from the server; a connection's first is its greeting. What can't be read is a verdict, 1002. */
   receive(data: unknown): void {
     if (this.ended !== null || this.verdict !== null) return;

@@ -35,6 +35,8 @@ export class Topic {
   readonly dispatch: Dispatch;
   /** Replaced, never changed: it may be walked through while somebody comes or goes. */
   followers: readonly Follower[] = [];
+  /** The server's latest answer to `subscribe`, whole. */
+  agreement: Envelope | null = null;
   #asked: Asked | null = null;
   /** The server's last agreement on this connection, while its subscription is in force. */
   #reply: Subscribed | null = null;

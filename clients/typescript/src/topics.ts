@@ -106,6 +106,11 @@ export class Topics {
     return this.#topics.get(name)?.dispatch.place ?? null;
   }
 
+  /** The server's latest agreement to follow a topic, or null. */
+  agreement(name: string): Envelope | null {
+    return this.#topics.get(name)?.agreement ?? null;
+  }
+
   /** There is a connection: queue a `subscribe` for each topic whose followers have room, eldest topic first. */
   connect(): void {
     this.#connected = true;
@@ -203,6 +208,7 @@ export class Topics {
         return;
       }
     } else {
+      topic.agreement = outcome;
       const replay = topic.agreed(readSubscribed(outcome));
       if (replay !== null) this.#watch.resumed(topic.name, replay);
     }

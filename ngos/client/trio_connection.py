@@ -1,43 +1,33 @@
 """One connection of a client after another, for Trio: opened, served until it breaks, and opened anew.
 
 What any of it means, and whether and when there is a next one, is the session's to say. May import this package
-except `trio`, and the protocol.
+except the shells, and the protocol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
 
 import trio
-from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
+from ngos.client.address import CLOSE_S, Address
 from ngos.client.errors import NO_GOODBYE, ConnectFailed, ConnectionLost
+from ngos.client.heartbeat import Heartbeat
 from ngos.client.session import Session, State
-from ngos.client.socket import WatchedStream, open_socket
-from ngos.protocol.close import CloseCode
-
-CLOSE_S: Final = 1.0
-
-
-@frozen
-class Address:
-    """Where the server is, and who we are to it; `connect_s` bounds all until its greeting."""
-
-    url: str
-    client_id: str
-    token: str | None
-    connect_s: float
+from ngos.client.trio_socket import WatchedStream, open_socket
 
 
 class Line:
     """The sockets of one session, at most one at a time."""
 
-    def __init__(self, session: Session, address: Address) -> None:
+    def __init__(self, session: Session, address: Address, *, on_defect: Callable[[], object]) -> None:
+        """`on_defect` is called when a callback of the program has raised, and `defect` is that."""
+        self.defect: Exception | None = None
         self._session = session
         self._address = address
+        self._on_defect = on_defect
         self._output = trio.Event()
         self._over = trio.Event()
         self._seeking = trio.CancelScope()
@@ -48,7 +38,7 @@ class Line:
 
     def leave(self) -> None:
         """End the session, and the connection gently. The first reason counts: what was lost before stays lost."""
-        self._session.end(ConnectionLost(CloseCode.NORMAL, "closed by this client"))
+        self._session.leave()
         self._over.set()
         self._seeking.cancel()
 
@@ -68,7 +58,11 @@ class Line:
             with trio.CancelScope(shield=True) as self._seeking:  # which `leave` cancels
                 await trio.sleep(wait_s)
                 outcome = await self._hold(lambda: None)
-                wait_s = self._session.refused(outcome) if isinstance(outcome, ConnectFailed) else outcome
+                if isinstance(outcome, ConnectFailed):
+                    wait_s = self._session.refused(outcome)
+                    self._tell()
+                else:
+                    wait_s = outcome
             if self._seeking.cancelled_caught:
                 return
 
@@ -88,37 +82,37 @@ class Line:
             except ConnectFailed as exc:
                 failure = exc
             except ConnectionClosed as exc:
-                failure = self._failed(f"closed before the greeting: {_lost(exc)}", lost=_lost(exc))
+                failure = self._address.failed(f"closed before the greeting: {_lost(exc)}", lost=_lost(exc))
             except trio.TooSlowError:
-                failure = self._failed(f"no answer within {self._address.connect_s:g} s")
+                failure = self._address.too_slow()
             else:
                 await trio.lowlevel.checkpoint_if_cancelled()  # else it would begin what nobody would end
                 on_connected()
+                self._tell()
                 nursery.cancel_scope.shield = True
                 wait_s = await self._serve(*socket)
             nursery.cancel_scope.cancel()
         return failure or wait_s
 
     async def _open(self, nursery: trio.Nursery, closing: AsyncExitStack) -> tuple[WebSocketConnection, WatchedStream]:
-        address = self._address
-        socket, stream = await open_socket(nursery, closing, address.url, address.client_id, address.token)
+        socket, stream = await open_socket(nursery, closing, self._address)
         self._session.receive(await socket.get_message())
         if self._session.state is not State.CONNECTED:
             lost = self._session.ended
-            raise self._failed(lost.reason if lost is not None else "no greeting", lost=lost)
+            raise self._address.failed(lost.reason if lost is not None else "no greeting", lost=lost)
         return socket, stream
 
     async def _serve(self, socket: WebSocketConnection, stream: WatchedStream) -> float | None:
         """Read, write and watch until the connection is over, then say goodbye, for at most CLOSE_S."""
         start_s = trio.current_time()
         lost = ConnectionLost(NO_GOODBYE, "")
-        code = CloseCode.NORMAL
 
         async def read() -> None:
             nonlocal lost
             try:
                 while self._session.verdict is None and self._session.ended is None:
                     self._session.receive(await socket.get_message())
+                    self._tell()
             except ConnectionClosed as exc:
                 lost = _lost(exc)
             self._over.set()
@@ -128,13 +122,12 @@ class Line:
             nursery.start_soon(self._write, socket)
             nursery.start_soon(self._watch, socket, stream)
             await self._over.wait()
-            verdict = self._session.verdict
-            if verdict is not None and verdict.code == CloseCode.PROTOCOL_ERROR:
-                code = CloseCode.PROTOCOL_ERROR
-            silent = verdict is not None and verdict.code == CloseCode.NO_SIGN_OF_LIFE
+            code = self._session.goodbye
             wait_s = self._session.disconnected(lost, trio.current_time() - start_s)
-            with trio.move_on_after(0 if silent else CLOSE_S):
-                await socket.aclose(code)  # nothing happens where it is closed already
+            self._tell()
+            if code is not None:
+                with trio.move_on_after(CLOSE_S):
+                    await socket.aclose(code)  # nothing happens where it is closed already
             nursery.cancel_scope.cancel()
         return wait_s
 
@@ -150,13 +143,9 @@ class Line:
             await self._output.wait()
 
     async def _watch(self, socket: WebSocketConnection, stream: WatchedStream) -> None:
-        """Ping a server that is silent for an interval, and end the connection when the timeout passes too.
-
-        The terms are the greeting's (protocol.md section 9); any byte is a sign of life.
-        """
+        """Ping a server that is silent, and end the connection when it stays so."""
         assert self._session.established is not None
-        terms = self._session.established.heartbeat
-        interval_s, timeout_s = max(terms.interval_ms, 1) / 1000, max(terms.timeout_ms, 1) / 1000
+        heartbeat = Heartbeat(self._session.established.heartbeat)
 
         async def ping() -> None:
             try:
@@ -164,23 +153,23 @@ class Line:
             except ConnectionClosed:
                 return  # the reader says why
 
-        silent = False
         async with trio.open_nursery() as pings:
-            while not silent:
-                await trio.sleep_until(stream.received_s + interval_s)
-                asked_s = trio.current_time()
-                if asked_s < stream.received_s + interval_s:
-                    continue
-                # In a task: cancelled while it is sent, a Ping would leave half a frame behind.
-                pings.start_soon(ping)
-                await trio.sleep_until(asked_s + timeout_s)
-                silent = stream.received_s < asked_s
-            reason = f"nothing came from the server for {trio.current_time() - stream.received_s:.3g} s"
-            self._session.end_connection(ConnectionLost(CloseCode.NO_SIGN_OF_LIFE, reason))
+            while (look := heartbeat.look(trio.current_time(), stream.received_s)).lost is None:
+                if look.ping:
+                    # In a task: cancelled while it is sent, a Ping would leave half a frame behind.
+                    pings.start_soon(ping)
+                await trio.sleep_until(look.next_s)
+            self._session.end_connection(look.lost)
             self._over.set()
 
-    def _failed(self, reason: str, *, lost: ConnectionLost | None = None) -> ConnectFailed:
-        return ConnectFailed(self._address.url, reason, lost=lost)
+    def _tell(self) -> None:
+        """Let the program's callbacks hear what has happened. What one raises is the end of all."""
+        try:
+            self._session.tell()
+        except Exception as exc:
+            self.defect = exc
+            self.leave()
+            self._on_defect()
 
 
 def _lost(exc: ConnectionClosed) -> ConnectionLost:

@@ -1,0 +1,351 @@
+/** The shell: sockets and timers, without a network and without time. */
+
+import { createWebSocket, type LifeEvents, type NeuroGraphWebSocket, type Options } from '@neurograph/client';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { FakeSocket, message } from './fakes.js';
+
+let page: EventTarget & { visibilityState: string };
+let world: EventTarget;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  FakeSocket.all.length = 0;
+  page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+  world = new EventTarget();
+  vi.stubGlobal('document', page);
+  vi.stubGlobal('addEventListener', world.addEventListener.bind(world));
+  vi.stubGlobal('removeEventListener', world.removeEventListener.bind(world));
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+function make(options: Options = {}): NeuroGraphWebSocket {
+  const WebSocketClass = FakeSocket as unknown as typeof WebSocket;
+  return createWebSocket({
+    url: 'ws://host/ws',
+    clientId: 'me',
+    WebSocket: WebSocketClass,
+    random: () => 1,
+    ...options,
+  });
+}
+
+/** Let promises go on, and no time pass. */
+const turn = () => vi.advanceTimersByTimeAsync(0);
+
+async function connected(options: Options = {}, greeting: object = {}): Promise<NeuroGraphWebSocket> {
+  const ws = make(options);
+  void ws.connect();
+  await turn();
+  FakeSocket.last.greet(greeting);
+  await turn();
+  expect(ws.state).toBe('connected');
+  return ws;
+}
+
+function watch<Name extends keyof LifeEvents>(ws: NeuroGraphWebSocket, name: Name): LifeEvents[Name][] {
+  const told: LifeEvents[Name][] = [];
+  ws.onEvent(name, (event) => told.push(event));
+  return told;
+}
+
+describe('connecting', () => {
+  it('tries to open a socket before connect, or to lose the client id on its way', async () => {
+    const ws = make();
+    expect([ws.state, FakeSocket.all.length]).toEqual(['idle', 0]);
+    const first = ws.connect();
+    expect(ws.connect()).toBe(first);
+    await turn();
+    expect(FakeSocket.last.url).toBe('ws://host/ws?client_id=me');
+    FakeSocket.last.greet();
+    expect(await first).toMatchObject({ client_id: 'me' });
+    expect(ws.getConnectionId()).toBe('00000000-0000-4000-8000-000000000001');
+    expect(await ws.connect()).toBe(await first);
+  });
+
+  it('tries to wait for a greeting for ever', async () => {
+    const ws = make({ connectTimeoutMs: 3_000 });
+    const connecting = ws.connect({ retry: false });
+    await turn();
+    await vi.advanceTimersByTimeAsync(3_000);
+    await expect(connecting).rejects.toMatchObject({ name: 'ConnectFailed', reason: 'no answer within 3000 ms' });
+    expect(FakeSocket.last.closed).not.toBeNull();
+    expect(ws.state).toBe('ended');
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('tries to give up before the first connection, or to try it without waits that double', async () => {
+    const ws = make();
+    const connecting = ws.connect();
+    await turn();
+    const waits = [];
+    for (const wait of [500, 1_000, 2_000, 4_000, 8_000, 16_000, 20_000, 20_000]) {
+      FakeSocket.last.break();
+      const before = FakeSocket.all.length;
+      await vi.advanceTimersByTimeAsync(wait - 1);
+      const early = FakeSocket.all.length - before;
+      await vi.advanceTimersByTimeAsync(1);
+      waits.push([wait, early, FakeSocket.all.length - before]);
+    }
+    expect(waits).toEqual(waits.map(([wait]) => [wait, 0, 1]));
+    expect(ws.state).toBe('connecting');
+    FakeSocket.last.greet();
+    await expect(connecting).resolves.toMatchObject({ client_id: 'me' });
+  });
+
+  it('tries to have a refusal retried that forbids it, or told as something else', async () => {
+    for (const [status, code] of [
+      [401, 4401],
+      [403, 4403],
+      [404, 1008],
+    ] as const) {
+      const ws = make();
+      const connecting = ws.connect({ retry: true });
+      await turn();
+      FakeSocket.last.refuse(status);
+      await expect(connecting).rejects.toMatchObject({ name: 'ConnectFailed', status });
+      expect([ws.state, ws.error]).toMatchObject(['ended', { status }]);
+      await expect(ws.ping()).rejects.toMatchObject({ name: 'ConnectionLost', code });
+    }
+  });
+
+  it('tries to come back sooner than Retry-After has it, even when the page is shown', async () => {
+    make().connect();
+    await turn();
+    FakeSocket.last.refuse(503, 7_000);
+    world.dispatchEvent(new Event('online'));
+    await vi.advanceTimersByTimeAsync(6_999);
+    expect(FakeSocket.all.length).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(FakeSocket.all.length).toBe(2);
+  });
+
+  it('tries to leave timers, sockets or listeners behind', async () => {
+    const ws = await connected();
+    const left = ws.disconnect();
+    expect(FakeSocket.last.closed?.code).toBe(1000);
+    await vi.advanceTimersByTimeAsync(999);
+    await vi.advanceTimersByTimeAsync(1);
+    await left;
+    world.dispatchEvent(new Event('online'));
+    await turn();
+    expect([FakeSocket.all.length, vi.getTimerCount(), ws.state, ws.error]).toEqual([1, 0, 'ended', null]);
+  });
+
+  it('tries to connect with a token that is asked for after the program has left', async () => {
+    let give: (token: string) => void = () => {};
+    const ws = make({ token: () => new Promise((resolve) => (give = resolve)) });
+    const connecting = ws.connect();
+    await ws.disconnect();
+    give('late');
+    await expect(connecting).rejects.toMatchObject({ code: 1000 });
+    expect(FakeSocket.all.length).toBe(0);
+  });
+});
+
+describe('coming back', () => {
+  it('tries to wait out the backoff though the page is shown, thawed or online again', async () => {
+    const ws = await connected();
+    for (const [target, name] of [
+      [page, 'visibilitychange'],
+      [page, 'resume'],
+      [world, 'pageshow'],
+      [world, 'online'],
+    ] as const) {
+      const before = FakeSocket.all.length;
+      FakeSocket.last.break();
+      expect(ws.state).toBe('reconnecting');
+      target.dispatchEvent(new Event(name));
+      await turn();
+      expect([name, FakeSocket.all.length]).toEqual([name, before + 1]);
+      FakeSocket.last.greet();
+    }
+    FakeSocket.last.break();
+    page.visibilityState = 'hidden';
+    page.dispatchEvent(new Event('visibilitychange'));
+    await turn();
+    expect(ws.state).toBe('reconnecting');
+  });
+
+  it('tries to reset the waits by connections that proved nothing', async () => {
+    const ws = await connected();
+    const told = watch(ws, 'disconnected');
+    for (let n = 0; n < 3; n++) {
+      FakeSocket.last.break();
+      await vi.advanceTimersByTimeAsync(told.at(-1)?.nextMs ?? 0);
+      FakeSocket.last.greet();
+    }
+    await vi.advanceTimersByTimeAsync(5_000);
+    FakeSocket.last.break();
+    expect(told.map((event) => event.nextMs)).toEqual([500, 1_000, 2_000, 500]);
+  });
+
+  it('tries to come back after 4429 without a pause, and after 1012 before the time that was named', async () => {
+    const ws = await connected({ random: () => 0 });
+    const told = watch(ws, 'disconnected');
+    FakeSocket.last.say(message({ type: 'system.draining', topic: 'system', payload: { reconnect_after_ms: 3_000 } }));
+    FakeSocket.last.break(1012);
+    page.dispatchEvent(new Event('visibilitychange'));
+    await vi.advanceTimersByTimeAsync(2_999);
+    expect(FakeSocket.all.length).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    FakeSocket.last.greet();
+    FakeSocket.last.break(4429);
+    FakeSocket.last.break(4429); // a socket that is over says nothing more
+    expect(told).toEqual([
+      { code: 1012, reason: '', nextMs: 3_000 },
+      { code: 4429, reason: '', nextMs: 1_000 },
+    ]);
+  });
+
+  it('tries to have a wish of hours obeyed', async () => {
+    const ws = await connected({ random: () => 0 });
+    const told = watch(ws, 'disconnected');
+    FakeSocket.last.say(message({ type: 'system.draining', topic: 'system', payload: { reconnect_after_ms: 1e9 } }));
+    FakeSocket.last.break(1012);
+    expect(told[0]?.nextMs).toBe(300_000);
+  });
+
+  it('tries to send commands before who we are and what we follow, or in another order', async () => {
+    const ws = await connected({ token: 'secret' });
+    expect(FakeSocket.last.types).toEqual(['authenticate']);
+    FakeSocket.last.answer('authenticated');
+    ws.hold('tokens');
+    ws.send('one');
+    ws.send('two');
+    const before = FakeSocket.last.sent;
+    FakeSocket.last.break();
+    ws.send('three');
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.types).toEqual(['authenticate', 'subscribe', 'one', 'two', 'three']);
+    expect(FakeSocket.last.sent.slice(2, 4)).toEqual(before.slice(2, 4));
+  });
+});
+
+describe('tokens', () => {
+  it('tries to show an old token, or to go on with one that was refused', async () => {
+    const tokens = ['first', 'second', 'second'];
+    const ws = await connected({ token: async () => tokens.shift() ?? '' });
+    FakeSocket.last.break(4401);
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.sent[0]).toMatchObject({ type: 'authenticate', payload: { token: 'second' } });
+    FakeSocket.last.answer('error', { code: 'unauthenticated', message: 'no', retryable: false });
+    expect(ws.state).toBe('reconnecting');
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect([ws.state, ws.error, FakeSocket.all.length]).toMatchObject(['ended', { code: 4401 }, 2]);
+  });
+
+  it('tries to come back after 4401 with the only token there is', async () => {
+    const ws = await connected({ token: 'only' });
+    const told = watch(ws, 'disconnected');
+    FakeSocket.last.break(4401, 'expired');
+    expect(told).toEqual([{ code: 4401, reason: 'expired', nextMs: null }]);
+    expect(ws.state).toBe('ended');
+  });
+
+  it('tries to read a token, or the query, in the debug lines', async () => {
+    const lines: string[] = [];
+    const ws = await connected({ url: 'ws://host/ws?key=secret', token: 'secret', debug: (line) => lines.push(line) });
+    FakeSocket.last.break();
+    void ws.authenticate('secret');
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(lines.length).toBeGreaterThan(3);
+    expect(lines.join()).not.toContain('secret');
+  });
+
+  it('tries to fail for good where the token can not be had for a while', async () => {
+    let fail = true;
+    const ws = make({
+      token: () => {
+        if (fail) throw new Error('the token service is away');
+        return 'token';
+      },
+    });
+    const connecting = ws.connect();
+    await turn();
+    expect(ws.error).toMatchObject({ name: 'ConnectFailed', reason: 'the token service is away' });
+    fail = false;
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    await connecting;
+  });
+});
+
+describe('signs of life', () => {
+  const terms = { heartbeat: { interval_ms: 1_000, timeout_ms: 200 } };
+
+  it('tries to keep a connection that is silent', async () => {
+    const ws = await connected({}, terms);
+    const told = watch(ws, 'disconnected');
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(FakeSocket.last.types).toEqual(['ping']);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(told).toMatchObject([{ code: 4408, nextMs: 500 }]);
+    expect(FakeSocket.last.closed?.code).toBe(4408);
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.types).toEqual([]); // the probe was for that connection alone
+  });
+
+  it('tries to probe, or to end, a connection that says something', async () => {
+    const ws = await connected({}, terms);
+    for (let n = 0; n < 20; n++) {
+      await vi.advanceTimersByTimeAsync(900);
+      FakeSocket.last.say(message({ type: 'x' }));
+    }
+    expect(FakeSocket.last.sent).toEqual([]);
+    await vi.advanceTimersByTimeAsync(1_100);
+    expect(FakeSocket.last.types).toEqual(['ping']);
+    FakeSocket.last.answer('pong');
+    await vi.advanceTimersByTimeAsync(900);
+    expect(ws.state).toBe('connected');
+  });
+
+  it('tries to end a connection by timers that are late, as in a page that slept', async () => {
+    const ws = await connected({}, terms);
+    await vi.advanceTimersByTimeAsync(1_000);
+    vi.setSystemTime(Date.now() + 3_600_000); // asleep
+    await vi.advanceTimersByTimeAsync(200);
+    expect([ws.state, FakeSocket.last.types]).toEqual(['connected', ['ping', 'ping']]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(ws.state).toBe('reconnecting');
+  });
+
+  it('tries to trust a connection for an interval more when the page comes back', async () => {
+    await connected({}, terms);
+    page.dispatchEvent(new Event('visibilitychange'));
+    world.dispatchEvent(new Event('offline'));
+    expect(FakeSocket.last.types).toEqual(['ping']);
+  });
+});
+
+describe('nonsense', () => {
+  it('tries to go on with a server that does not speak the protocol', async () => {
+    const others = ['garbage', '[1]', 'null', '{}', new ArrayBuffer(1), message({ type: 'x', topic: 3 as never })];
+    for (const data of others) {
+      const ws = await connected();
+      const waiting = ws.request('x.do');
+      const told = watch(ws, 'disconnected');
+      FakeSocket.last.say(data);
+      await expect(waiting).rejects.toMatchObject({ name: 'ConnectionLost', code: 1002 });
+      expect(told).toMatchObject([{ code: 1002, nextMs: null }]);
+      expect([ws.state, FakeSocket.last.closed?.code]).toEqual(['ended', 4002]);
+    }
+  });
+
+  it('tries to be greeted by another protocol, or by something else', async () => {
+    for (const data of [message({ type: 'hello' }), message({ type: 'connection.established' }), 'x']) {
+      const ws = make();
+      const connecting = ws.connect();
+      await turn();
+      FakeSocket.last.say(data);
+      await expect(connecting).rejects.toMatchObject({ name: 'ConnectFailed', lost: { code: 1002 } });
+      expect([ws.state, FakeSocket.last.closed?.code]).toEqual(['ended', 4002]);
+    }
+  });
+});
