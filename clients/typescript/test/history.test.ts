@@ -40,6 +40,7 @@ class History {
       output: () => this.#flush(),
       state: () => {},
       connected: () => {},
+      failed: () => {},
       disconnected: () => {},
       resumed: () => {},
       proven: () => {},
