@@ -77,6 +77,7 @@ test('Tries to break: a server that is not there yet is the error state, before 
 });
 
 test('Tries to break: StrictMode mounts twice and gets one socket, not two, and not one that was closed.', async () => {
+  const disconnect = vi.spyOn(NeuroGraphWebSocket.prototype, 'disconnect');
   const { unmount } = render(
     <StrictMode>
       <Probe />
@@ -84,15 +85,16 @@ test('Tries to break: StrictMode mounts twice and gets one socket, not two, and 
   );
   await greet();
   await waitFor(() => expect(last().isConnected).toBe(true));
-  expect(FakeSocket.made.length).toBe(1);
+  expect([FakeSocket.made.length, disconnect.mock.calls]).toEqual([1, []]);
   unmount();
   await waitFor(() => expect(FakeSocket.live).toEqual([]));
+  disconnect.mockRestore();
 });
 
 test('Tries to break: hundreds of renders with new option objects make no client, socket or handler.', async () => {
   const page = render(<Probe debug={false} />);
   await greet();
-  const [before, open] = [last(), handlers.open];
+  const [before, added] = [last(), handlers.added];
   for (let n = 0; n < 300; n += 1) page.rerender(<Probe debug={false} token={undefined} />);
   const { ws, connect, listTokens, subscribe } = last();
   expect({ ws, connect, listTokens, subscribe }).toEqual({
@@ -103,7 +105,7 @@ test('Tries to break: hundreds of renders with new option objects make no client
   });
   expect(last().ws).toBe(before.ws);
   expect(last().listTokens).toBe(before.listTokens);
-  expect(handlers.open).toBe(open);
+  expect(handlers.added).toBe(added);
   expect(FakeSocket.made.length).toBe(1);
 });
 

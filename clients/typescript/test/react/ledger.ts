@@ -68,15 +68,25 @@ function isOurs(): boolean {
   return OURS.test(new Error().stack ?? '');
 }
 
-/** The difference between handlers added to and removed from a client, counted on its class. */
-export function countHandlers(prototype: object): { readonly open: number; restore(): void } {
+/** Handlers and holds of clients, counted on their class. */
+interface Count {
+  /** That were added, ever. */
+  readonly added: number;
+  /** That were added and not removed. */
+  readonly open: number;
+  restore(): void;
+}
+
+export function countHandlers(prototype: object): Count {
   const target = prototype as Record<'on' | 'onEvent' | 'off' | 'hold', (...given: unknown[]) => unknown>;
   const real = { on: target.on, onEvent: target.onEvent, off: target.off, hold: target.hold };
   let open = 0;
+  let added = 0;
   for (const name of ['on', 'onEvent', 'hold'] as const) {
     target[name] = function (this: unknown, ...given: unknown[]) {
       const off = real[name].apply(this, given) as () => void;
       open += 1;
+      added += 1;
       let isOff = false;
       return () => {
         if (!isOff) open -= 1;
@@ -86,6 +96,9 @@ export function countHandlers(prototype: object): { readonly open: number; resto
     };
   }
   return {
+    get added() {
+      return added;
+    },
     get open() {
       return open;
     },

@@ -64,11 +64,11 @@ test('Tries to break: a handler sees the state of the last render, through one r
   const { ws, socket } = await connected();
   const seen: number[] = [];
   render(<Counter ws={ws} seen={seen} />);
-  const open = handlers.open;
+  const { added } = handlers;
   for (let n = 0; n < 300; n += 1) act(raise);
   socket.say('news', {});
   expect(seen).toEqual([300]);
-  expect(handlers.open).toBe(open);
+  expect(handlers.added).toBe(added);
 });
 
 test('Tries to break: when the client is another one, the handler moves: the old one is heard no more.', async () => {

@@ -141,10 +141,10 @@ test('Tries to break: three hundred renders send nothing.', async () => {
   const page = render(<Follows />);
   await waitFor(() => expect(socket.sentOf('subscribe')).toBe(1));
   await act(async () => socket.confirm('tokens'));
-  const [sent, open] = [socket.sent.length, handlers.open];
+  const [sent, added] = [socket.sent.length, handlers.added];
   for (let n = 0; n < 300; n += 1) page.rerender(<Follows />);
   await settle();
-  expect([socket.sent.length, handlers.open]).toEqual([sent, open]);
+  expect([socket.sent.length, handlers.added]).toEqual([sent, added]);
 });
 
 test('Tries to break: a hole in the log is told, once, to those who followed, and not after a change of topic.', async () => {
