@@ -90,6 +90,19 @@ export function same(a: Camera, b: Camera): boolean {
   return a.x === b.x && a.y === b.y && a.scaleX === b.scaleX && a.scaleY === b.scaleY;
 }
 
+/** Whether bounds differ so much from those that were fitted that they should be fitted again. */
+export function outgrew(fitted: Bounds | null, bounds: Bounds | null): boolean {
+  if (!fitted || !bounds) return fitted !== bounds;
+  const slackX = 0.12 * Math.max(bounds.maxX - bounds.minX, fitted.maxX - fitted.minX);
+  const slackY = 0.12 * Math.max(bounds.maxY - bounds.minY, fitted.maxY - fitted.minY);
+  return (
+    Math.abs(bounds.minX - fitted.minX) > slackX ||
+    Math.abs(bounds.maxX - fitted.maxX) > slackX ||
+    Math.abs(bounds.minY - fitted.minY) > slackY ||
+    Math.abs(bounds.maxY - fitted.maxY) > slackY
+  );
+}
+
 /** Round steps for an axis, at least `apart` pixels from each other, that are on screen. */
 export function ticks(center: number, scale: number, pixels: number, apart = 110): number[] {
   const raw = apart / scale;

@@ -1,11 +1,11 @@
-// How much is drawn per frame, so that frames stay short on slow machines too: edges are drawn piece by piece, and the
+// How much is drawn per frame, so that frames stay short on slow machines too: the sheet is drawn piece by piece, and the
 // pieces grow and shrink with the time that frames take. Pure: it is told the frame times.
 
 const GOOD_MS = 20;
 const BAD_MS = 34;
-const FIRST_EDGES = 6000;
-const EDGES_LEAST = 1500;
-const EDGES_MOST = 400_000;
+const FIRST_BUDGET = 6000;
+const BUDGET_LEAST = 1500;
+const BUDGET_MOST = 800_000;
 const CALM_FRAMES = 40;
 const FINE_AGAIN_MS = 15_000;
 const FRAMES_KEPT = 1200;
@@ -13,25 +13,25 @@ const FRAMES_KEPT = 1200;
 const PAUSE_MS = 2000;
 
 export class Pace {
-  /** Edges to draw in the next frame. */
-  edges = FIRST_EDGES;
+  /** What may be drawn in the next frame, in edges. */
+  budget = FIRST_BUDGET;
   /** Whether edges are smoothed while things move, which costs. */
   fine = false;
   private readonly times: number[] = [];
   private calm = 0;
   private fineFromMs = 0;
 
-  /** A frame took `ms` from the one before; `whole`: all edges were drawn in it. */
+  /** A frame took `ms` from the one before; `whole`: all was drawn in it. */
   frame(ms: number, whole: boolean, nowMs: number): void {
     if (ms > PAUSE_MS) return;
     this.times.push(ms);
     if (this.times.length > 2 * FRAMES_KEPT) this.times.splice(0, FRAMES_KEPT);
     if (ms <= GOOD_MS) {
-      this.edges = Math.min(EDGES_MOST, Math.ceil(this.edges * 1.15));
+      this.budget = Math.min(BUDGET_MOST, Math.ceil(this.budget * 1.15));
       this.calm = whole ? this.calm + 1 : 0;
       if (this.calm > CALM_FRAMES && nowMs >= this.fineFromMs) this.fine = true;
     } else if (ms > BAD_MS) {
-      this.edges = Math.max(EDGES_LEAST, Math.floor(this.edges * 0.75));
+      this.budget = Math.max(BUDGET_LEAST, Math.floor(this.budget * 0.75));
       this.calm = 0;
       if (this.fine) this.fineFromMs = nowMs + FINE_AGAIN_MS;
       this.fine = false;

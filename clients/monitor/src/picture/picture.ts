@@ -1,4 +1,4 @@
-// The picture: when to draw, what a gesture does, and what is picked out. It draws when something changed, else not.
+// The picture: what a gesture does to it, and when a frame is due. It draws when something changed, and else not.
 import type { Edges } from '../state/edges';
 import type { Tokens } from '../state/tokens';
 import {
@@ -6,25 +6,31 @@ import {
   between,
   type Camera,
   fit,
+  outgrew,
   pan,
-  same,
   toScreen,
   toWorld,
   type Viewport,
   zoomAbout,
 } from './camera';
 import { baseRadius, PAINTS } from './colour';
-import { listen } from './gestures';
-import { type Label, Labels } from './labels';
+import { Drawing } from './drawing';
+import { listen, type Meaning } from './gestures';
 import { Pace } from './pace';
 import { type Coincidence, FLASH_S, MOVE_S, Places, type ShadeBy, type SizeBy, STRIDE } from './places';
 import { type Look, Scene } from './scene';
+import { Standout } from './standout';
 
 const GLIDE_S = 0.35;
 const REVIEW_MS = 1000;
-const HUBS = 16;
 const REACH_PIXELS = 9;
 const DENSITY_MOST = 2;
+const UNIT: Bounds = { minX: -1, maxX: 1, minY: -1, maxY: 1 };
+
+export interface Note {
+  coincidence: Coincidence;
+  zRange: [number, number];
+}
 
 export interface PictureEvents {
   /** A token was clicked, or nothing was. */
@@ -32,34 +38,28 @@ export interface PictureEvents {
   /** A point was clicked while a place is asked for. */
   placed(x: number, y: number): void;
   /** What the layout says of itself changed. */
-  noted(note: { coincidence: Coincidence; zRange: [number, number] }): void;
+  noted(note: Note): void;
 }
 
 export class Picture {
   readonly places: Places;
   readonly pace = new Pace();
-  private scene: Scene | null = null;
-  private readonly labels: Labels;
+  private drawing: Drawing | null = null;
+  private readonly standout: Standout;
   private viewport: Viewport = { width: 1, height: 1 };
   private density = 1;
   private camera: Camera = { x: 0, y: 0, scaleX: 300, scaleY: 300 };
   private glide: { from: Camera; to: Camera; since: number } | null = null;
   private theme: 'light' | 'dark' = 'dark';
-  private calm = false;
+  private still = false;
   private placing = false;
-  private selected: string | null = null;
-  private hovered = -1;
-  private hubs: number[] = [];
   private pointer: { x: number; y: number } | null = null;
   private requested = 0;
   private lastFrameMs: number | null = null;
-  private busyUntil = 0;
-  private staleEdges = true;
-  private edgesAtRest = false;
-  private coarse = false;
-  private seenEdges = -1;
+  private activeUntil = 0;
   private seenTokens = -1;
   private reviewAtMs = 0;
+  private review: ReturnType<typeof setTimeout> | null = null;
   /** Whether somebody chose what is on screen; until then the picture keeps all of it there. */
   private steered = false;
   private fitted: Bounds | null = null;
@@ -76,7 +76,7 @@ export class Picture {
     private readonly isNews: () => boolean,
   ) {
     this.places = new Places(tokens, (id) => edges.degree(id));
-    this.labels = new Labels(labelHost);
+    this.standout = new Standout(labelHost, tokens, edges, this.places);
     this.begin();
     const resized = new ResizeObserver(() => this.resize());
     resized.observe(host);
@@ -84,32 +84,33 @@ export class Picture {
       () => resized.disconnect(),
       tokens.listen((slot, what) => this.tokenTold(slot, what)),
       listen(host, this.meaning()),
-      this.heed(canvas, 'webglcontextlost', (event) => {
+      heed(canvas, 'webglcontextlost', (event) => {
         event.preventDefault();
-        this.scene = null;
+        this.drawing = null;
       }),
-      this.heed(canvas, 'webglcontextrestored', () => this.begin()),
+      heed(canvas, 'webglcontextrestored', () => this.begin()),
     );
     this.resize();
-    this.relayout(false);
+    this.layOut(false);
   }
 
   close(): void {
     cancelAnimationFrame(this.requested);
+    if (this.review) clearTimeout(this.review);
     for (const end of this.ends) end();
   }
 
   setLevel(level: number): void {
     if (level === this.places.level) return;
     this.places.level = level;
-    this.relayout(true);
+    this.layOut(true);
     this.fit();
   }
 
   setLook(shadeBy: ShadeBy, sizeBy: SizeBy): void {
     this.places.shadeBy = shadeBy;
     this.places.sizeBy = sizeBy;
-    this.relayout(false);
+    this.layOut(false);
   }
 
   setTheme(theme: 'light' | 'dark'): void {
@@ -118,24 +119,23 @@ export class Picture {
   }
 
   /** Without motion: nothing glides, and what changed is marked without fading. */
-  setCalm(calm: boolean): void {
-    this.calm = calm;
+  setStill(still: boolean): void {
+    this.still = still;
   }
 
   setPlacing(placing: boolean): void {
     this.placing = placing;
   }
 
-  select(id: string | null, center: boolean): void {
-    this.selected = id;
+  select(id: string | null): void {
+    this.standout.selected = id;
     this.pickOut();
-    const slot = id ? this.tokens.slotOf(id) : -1;
-    if (center && slot >= 0) {
+    const slot = this.standout.selectedSlot;
+    if (slot >= 0) {
       const at = this.places.positionAt(slot, Number.POSITIVE_INFINITY);
-      const screen = toScreen(this.camera, this.viewport, at.x, at.y);
+      const { x, y } = toScreen(this.camera, this.viewport, at.x, at.y);
       const { width, height } = this.viewport;
-      const outside = screen.x < 40 || screen.y < 40 || screen.x > width - 40 || screen.y > height - 40;
-      if (outside) this.glideTo({ ...this.camera, x: at.x, y: at.y });
+      if (x < 40 || y < 40 || x > width - 40 || y > height - 40) this.glideTo({ ...this.camera, x: at.x, y: at.y });
     }
     this.touch(false);
   }
@@ -147,31 +147,24 @@ export class Picture {
 
   zoom(factor: number): void {
     this.steered = true;
-    this.glideTo(
-      zoomAbout(
-        this.glide?.to ?? this.camera,
-        this.viewport,
-        this.viewport.width / 2,
-        this.viewport.height / 2,
-        factor,
-      ),
-    );
+    const { width, height } = this.viewport;
+    this.glideTo(zoomAbout(this.glide?.to ?? this.camera, this.viewport, width / 2, height / 2, factor));
   }
 
   /** The edges changed. */
   edgesTold(): void {
+    this.pickOut();
     this.touch(false);
   }
 
-  /** Where each token is drawn, by slot: x, y of the chosen level. */
+  /** Where each token is drawn, by slot: x, y of the chosen level; NaN: an empty slot. */
   positions(): Float32Array {
     const { records, count } = this.places;
-    const out = new Float32Array(count * 2);
+    const positions = new Float32Array(count * 2).fill(Number.NaN);
     for (let slot = 0; slot < count; slot++) {
-      out[slot * 2] = this.places.isThere(slot) ? (records[slot * STRIDE + 2] as number) : Number.NaN;
-      out[slot * 2 + 1] = this.places.isThere(slot) ? (records[slot * STRIDE + 3] as number) : Number.NaN;
+      if (this.places.isThere(slot)) positions.set(records.subarray(slot * STRIDE + 2, slot * STRIDE + 4), slot * 2);
     }
-    return out;
+    return positions;
   }
 
   /** Where a token is on screen, in CSS pixels from the picture's corner; null: it is not there. */
@@ -182,17 +175,9 @@ export class Picture {
     return toScreen(this.camera, this.viewport, at.x, at.y);
   }
 
-  /** What shows all tokens. */
-  private whole(): Camera {
-    const { bounds } = this.places;
-    this.fitted = bounds ? { ...bounds } : null;
-    return fit(bounds ?? UNIT, this.viewport, Math.min(64, this.viewport.width / 10));
-  }
-
   private begin(): void {
-    this.scene = new Scene(this.canvas);
+    this.drawing = new Drawing(new Scene(this.canvas), this.places, this.edges, this.pace);
     this.places.allDirty = true;
-    this.seenEdges = -1;
     this.pickOut();
     this.touch(true);
   }
@@ -215,76 +200,57 @@ export class Picture {
     if (what === 'removed') this.places.remove(slot);
     else {
       const news = this.isNews();
-      this.places.touch(slot, what, now(), this.calm || !news);
-      if (news) this.busyUntil = Math.max(this.busyUntil, now() + FLASH_S);
-      else this.places.calm(slot);
+      this.places.touch(slot, what, now(), this.still || !news, news);
+      if (news) this.activeFor(FLASH_S);
     }
     this.touch(true);
   }
 
-  private relayout(glide: boolean): void {
-    this.places.layOut(now(), glide && !this.calm);
-    if (glide && !this.calm) this.busyUntil = Math.max(this.busyUntil, now() + MOVE_S);
-    this.review();
+  private layOut(glide: boolean): void {
+    const glides = glide && !this.still;
+    this.places.layOut(now(), glides);
+    if (glides) this.activeFor(MOVE_S);
+    this.reviewed();
     this.touch(true);
   }
 
   /** What needs no look at each frame: ranges, hubs, notes. */
-  private review(): void {
+  private reviewed(): void {
     this.seenTokens = this.tokens.revision;
-    this.hubs = this.findHubs();
+    this.standout.findHubs();
     this.pickOut();
     const { coincidence, zRange } = this.places;
     this.events.noted({ coincidence, zRange });
   }
 
-  private findHubs(): number[] {
-    const named: [number, number][] = [];
-    for (let slot = 0; slot < this.places.count; slot++) {
-      const face = this.tokens.faces[slot];
-      if (face?.label)
-        named.push([slot, (this.places.records[slot * STRIDE + 5] as number) + this.edges.degree(face.id) / 1e6]);
-    }
-    return named
-      .sort((a, b) => b[1] - a[1])
-      .slice(0, HUBS)
-      .map(([slot]) => slot);
+  private pickOut(): void {
+    const { pairs, slots } = this.standout.picked();
+    this.drawing?.pickOut(pairs, slots);
   }
 
-  private pickOut(): void {
-    const id = this.selected ?? this.tokens.faces[this.hovered]?.id ?? null;
-    const slot = id ? this.tokens.slotOf(id) : -1;
-    if (!id || slot < 0) {
-      this.scene?.pickOut([], []);
-      return;
-    }
-    const pairs: number[] = [];
-    const slots = new Set([slot]);
-    for (const edge of this.edges.at(id)) {
-      const [source, target] = [this.tokens.slotOf(edge.source), this.tokens.slotOf(edge.target)];
-      if (source < 0 || target < 0) continue;
-      pairs.push(source, target);
-      slots.add(source).add(target);
-    }
-    this.scene?.pickOut(pairs, [...slots]);
+  /** What shows all tokens. */
+  private whole(): Camera {
+    const { bounds } = this.places;
+    this.fitted = bounds ? { ...bounds } : null;
+    return fit(bounds ?? UNIT, this.viewport, Math.min(64, this.viewport.width / 10));
   }
 
   private glideTo(to: Camera): void {
-    if (this.calm) {
+    if (this.still) {
       this.glide = null;
       this.camera = to;
     } else this.glide = { from: this.camera, to, since: now() };
-    this.touch(true);
+    this.touch(false);
   }
 
   private moveCamera(to: Camera): void {
     this.glide = null;
     this.steered = true;
     this.camera = to;
-    this.touch(true);
+    this.touch(false);
   }
 
-  private meaning(): Parameters<typeof listen>[1] {
+  private meaning(): Meaning {
     return {
       pan: (dx, dy) => this.moveCamera(pan(this.camera, dx, dy)),
       zoom: (x, y, factor) => this.moveCamera(zoomAbout(this.camera, this.viewport, x, y, factor)),
@@ -302,21 +268,13 @@ export class Picture {
         this.touch(false);
       },
       fit: () => this.fit(),
-      step: (direction) => this.step(direction),
+      step: (direction) => {
+        const next = this.places.beside(this.standout.selectedSlot, direction);
+        if (next >= 0) this.events.select(this.tokens.faces[next]?.id ?? null);
+      },
       escape: () => this.events.select(null),
       size: () => this.viewport,
     };
-  }
-
-  /** The next token, from left to right. */
-  private step(direction: 1 | -1): void {
-    const there: number[] = [];
-    for (let slot = 0; slot < this.places.count; slot++) if (this.places.isThere(slot)) there.push(slot);
-    const x = (slot: number) => this.places.records[slot * STRIDE + 2] as number;
-    there.sort((a, b) => x(a) - x(b) || a - b);
-    const from = this.selected ? there.indexOf(this.tokens.slotOf(this.selected)) : direction === 1 ? -1 : 0;
-    const next = there[(from + direction + there.length) % Math.max(1, there.length)];
-    if (next !== undefined) this.events.select(this.tokens.faces[next]?.id ?? null);
   }
 
   private under(x: number, y: number): number {
@@ -332,83 +290,64 @@ export class Picture {
     return Math.min(14, base * closer);
   }
 
-  private heed(target: EventTarget, name: string, listener: (event: Event) => void): () => void {
-    target.addEventListener(name, listener);
-    return () => target.removeEventListener(name, listener);
+  private activeFor(seconds: number): void {
+    this.activeUntil = Math.max(this.activeUntil, now() + seconds);
   }
 
-  private touch(edges: boolean): void {
-    if (edges) this.staleEdges = true;
+  /** A frame is due. `sheet`: what is drawn on the sheet changed. */
+  private touch(sheet: boolean): void {
+    if (sheet) this.drawing?.touch();
     this.requested ||= requestAnimationFrame(this.frame);
   }
 
   private readonly frame = (ms: number): void => {
     this.requested = 0;
-    if (!this.scene) return;
-    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, !this.scene.drawing, ms);
+    if (!this.drawing) return;
+    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, this.drawing.whole, ms);
     const time = now();
-    if (this.seenTokens !== this.tokens.revision && ms >= this.reviewAtMs) {
-      this.reviewAtMs = ms + REVIEW_MS;
-      if (this.places.outgrown()) this.relayout(true);
-      else this.review();
-      if (!this.steered && outgrew(this.fitted, this.places.bounds)) this.fit();
-    }
+    if (this.seenTokens !== this.tokens.revision) this.lookOver(ms);
     if (this.glide) this.advance(time);
     this.hover();
-    const look = this.look(time);
-    this.scene.upload(this.places);
-    this.drawEdges(look, time);
-    this.scene.draw(look, this.places);
-    this.annotate(time);
-    const moving =
-      time < this.busyUntil || this.glide !== null || this.scene.drawing || this.staleEdges || !this.edgesAtRest;
-    this.lastFrameMs = moving ? ms : null;
-    if (moving) this.requested ||= requestAnimationFrame(this.frame);
-    else if (this.seenTokens !== this.tokens.revision) setTimeout(() => this.touch(false), REVIEW_MS);
+    const active = time < this.activeUntil || this.glide !== null;
+    const unfinished = this.drawing.frame(this.look(time), ms, active);
+    this.standout.annotate(time, this.camera, this.viewport, this.radius());
+    const due = active || unfinished;
+    this.lastFrameMs = due ? ms : null;
+    if (due) this.requested ||= requestAnimationFrame(this.frame);
   };
 
-  private drawEdges(look: Look, time: number): void {
-    const scene = this.scene as Scene;
-    if (this.seenEdges !== this.edges.revision) {
-      this.seenEdges = this.edges.revision;
-      scene.uploadEdges(this.edges);
-      this.staleEdges = true;
+  /** Tokens changed: look at the whole of them, at most once in REVIEW_MS. */
+  private lookOver(ms: number): void {
+    if (ms < this.reviewAtMs) {
+      this.review ??= setTimeout(() => {
+        this.review = null;
+        this.touch(false);
+      }, REVIEW_MS);
+      return;
     }
-    const active = time < this.busyUntil || this.glide !== null;
-    if (!scene.drawing) {
-      // What moved while coarse lines had to do is drawn once more, finely, when all is at rest.
-      const rest = !active && !this.staleEdges && this.coarse;
-      if (active || this.staleEdges || rest) {
-        const fine = this.pace.fine || rest;
-        scene.beginEdges(look, fine);
-        this.coarse = !fine;
-        this.staleEdges = false;
-      }
-    }
-    if (scene.drawing) scene.drawEdges(this.pace.edges, this.places.shadeBy === 'z' ? 0.45 : 0.25);
-    this.edgesAtRest = !scene.drawing && !this.coarse && !this.staleEdges;
+    this.reviewAtMs = ms + REVIEW_MS;
+    if (this.places.outgrown()) this.layOut(true);
+    else this.reviewed();
+    if (!this.steered && outgrew(this.fitted, this.places.bounds)) this.fit();
   }
 
   private advance(time: number): void {
     const glide = this.glide as NonNullable<typeof this.glide>;
     const t = Math.min(1, (time - glide.since) / GLIDE_S);
-    const before = this.camera;
     this.camera = t === 1 ? glide.to : between(glide.from, glide.to, 1 - (1 - t) ** 3);
-    if (!same(before, this.camera)) this.staleEdges = true;
     if (t === 1) this.glide = null;
   }
 
   private hover(): void {
     const slot = this.pointer ? this.under(this.pointer.x, this.pointer.y) : -1;
-    if (slot === this.hovered) return;
-    this.hovered = slot;
+    if (slot === this.standout.hovered) return;
+    this.standout.hovered = slot;
     this.host.dataset.hover = String(slot >= 0);
-    if (!this.selected) this.pickOut();
+    if (!this.standout.selected) this.pickOut();
   }
 
   private look(time: number): Look {
     const paint = PAINTS[this.theme];
-    const picked = this.selected !== null && this.tokens.slotOf(this.selected) >= 0;
     return {
       paint,
       ramp: this.places.shadeBy === 'z' ? paint.zRamp : paint.typeRamp,
@@ -417,56 +356,16 @@ export class Picture {
       density: this.density,
       now: time,
       radius: this.radius(),
-      moveS: this.calm ? 1e-6 : MOVE_S,
-      alpha: picked ? 0.3 : 1,
+      moveS: this.still ? 1e-6 : MOVE_S,
+      still: this.still,
+      alpha: this.standout.selectedSlot >= 0 ? 0.3 : 1,
     };
-  }
-
-  private annotate(time: number): void {
-    const place = (slot: number) => {
-      const at = this.places.positionAt(slot, time);
-      return toScreen(this.camera, this.viewport, at.x, at.y);
-    };
-    const base = this.radius();
-    const radius = (slot: number) => base * (this.places.records[slot * STRIDE + 5] as number);
-    const selected = this.selected ? this.tokens.slotOf(this.selected) : -1;
-    const labels: Label[] = [];
-    const add = (slot: number, kind: Label['kind']) => {
-      const face = this.tokens.faces[slot];
-      if (face && !labels.some((one) => one.slot === slot)) labels.push({ slot, text: face.label || face.type, kind });
-    };
-    if (selected >= 0) add(selected, 'selected');
-    if (this.hovered >= 0) add(this.hovered, 'hover');
-    if (selected < 0) for (const slot of this.hubs) add(slot, 'hub');
-    else for (const slot of this.neighborsNamed(selected)) add(slot, 'hub');
-    this.labels.put(labels, place, radius, this.viewport);
-    this.labels.putRing(selected >= 0 ? place(selected) : null, radius(Math.max(0, selected)));
-    this.labels.putMarks(this.camera, this.viewport);
-  }
-
-  private neighborsNamed(slot: number): number[] {
-    const id = this.tokens.faces[slot]?.id ?? '';
-    return this.edges
-      .at(id)
-      .map((edge) => this.tokens.slotOf(edge.source === id ? edge.target : edge.source))
-      .filter((other) => this.tokens.faces[other]?.label)
-      .slice(0, HUBS * 2);
   }
 }
 
-const UNIT: Bounds = { minX: -1, maxX: 1, minY: -1, maxY: 1 };
-
-/** Whether bounds differ so much that the picture should be fitted again. */
-function outgrew(fitted: Bounds | null, bounds: Bounds | null): boolean {
-  if (!fitted || !bounds) return fitted !== bounds;
-  const slackX = 0.12 * Math.max(bounds.maxX - bounds.minX, fitted.maxX - fitted.minX);
-  const slackY = 0.12 * Math.max(bounds.maxY - bounds.minY, fitted.maxY - fitted.minY);
-  return (
-    Math.abs(bounds.minX - fitted.minX) > slackX ||
-    Math.abs(bounds.maxX - fitted.maxX) > slackX ||
-    Math.abs(bounds.minY - fitted.minY) > slackY ||
-    Math.abs(bounds.maxY - fitted.maxY) > slackY
-  );
+function heed(target: EventTarget, name: string, listener: (event: Event) => void): () => void {
+  target.addEventListener(name, listener);
+  return () => target.removeEventListener(name, listener);
 }
 
 /** Seconds since the page began: small enough for the GPU's floats. */

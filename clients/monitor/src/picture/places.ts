@@ -1,7 +1,6 @@
 // Where each token is drawn at the chosen level, as the GPU reads it: one record of STRIDE floats per slot, which the
 // points and the edges share. A token that moves is one record written.
 import { FLOATS_PER_TOKEN, type Tokens } from '../state/tokens';
-import { LEVEL_COUNT } from '../wire';
 import type { Bounds } from './camera';
 
 /** from x, from y, to x, to y, shade 0..1, radius factor (0: nothing there), moved at (s), changed at (s). */
@@ -33,7 +32,12 @@ export class Places {
   /** Slots whose record changed since the GPU was told. */
   readonly dirty = new Set<number>();
   allDirty = true;
-  still = true;
+  /** Slots that the sheet does not show as they are, because they move or flash. */
+  readonly hot = new Map<number, { until: number; settledAt: number }>();
+  /** Until then something moves (s). */
+  movingUntil = LONG_AGO;
+  /** Until then all of it glides (s). */
+  glidingUntil = LONG_AGO;
   private most = 1;
   private readonly kinds = new Map<string, number>();
 
@@ -46,27 +50,33 @@ export class Places {
     return this.tokens.slotCount;
   }
 
-  /** A token came or changed at `now`; where it moved, it glides there unless `jump`. */
-  touch(slot: number, what: 'added' | 'changed', now: number, jump: boolean): void {
+  /** A token came or changed at `now`; where it moved, it glides there unless `jump`. `news`: it flashes. */
+  touch(slot: number, what: 'added' | 'changed', now: number, jump: boolean, news: boolean): void {
     this.makeRoom();
     const base = slot * STRIDE;
     const at = this.positionAt(slot, now);
     const to = this.target(slot);
     const moved = what === 'changed' && !jump && (to.x !== this.records[base + 2] || to.y !== this.records[base + 3]);
     this.write(slot, moved ? at : to, to, moved ? now : LONG_AGO);
-    this.records[base + 7] = now;
-    this.mark(slot);
+    this.records[base + 7] = news ? now : LONG_AGO;
+    this.dirty.add(slot);
+    if (moved) this.movingUntil = now + MOVE_S;
+    if (news) this.hot.set(slot, { until: now + FLASH_S, settledAt: moved ? now + MOVE_S : now });
   }
 
-  /** Take away the flash: it was there before the page looked. */
-  calm(slot: number): void {
-    this.records[slot * STRIDE + 7] = LONG_AGO;
+  /** The hot slots; those leave that are calm and on a sheet that was drawn at `drawnAt`. */
+  hotAt(now: number, drawnAt: number): Uint32Array {
+    for (const [slot, { until, settledAt }] of this.hot) {
+      if (now > until && drawnAt >= settledAt) this.hot.delete(slot);
+    }
+    return Uint32Array.from(this.hot.keys());
   }
 
   remove(slot: number): void {
     this.makeRoom();
     this.records[slot * STRIDE + 5] = 0;
-    this.mark(slot);
+    this.hot.delete(slot);
+    this.dirty.add(slot);
   }
 
   /** Lay out all tokens anew: another level, other shades or sizes, or ranges that changed. */
@@ -84,6 +94,7 @@ export class Places {
       this.write(slot, moves ? from : to, to, moves ? now : LONG_AGO);
     }
     this.allDirty = true;
+    if (glide) this.movingUntil = this.glidingUntil = now + MOVE_S;
   }
 
   /** Ranges that the layout stands on. True: they differ from those that it was made with. */
@@ -121,6 +132,17 @@ export class Places {
       }
     }
     return best;
+  }
+
+  /** The token next to a slot, from left to right and round; -1: there is none. */
+  beside(slot: number, direction: 1 | -1): number {
+    const x = (one: number) => this.records[one * STRIDE + 2] as number;
+    const there = Array.from({ length: this.count }, (_, one) => one)
+      .filter((one) => this.isThere(one))
+      .sort((a, b) => x(a) - x(b) || a - b);
+    if (there.length === 0) return -1;
+    const from = slot >= 0 ? there.indexOf(slot) : direction === 1 ? -1 : 0;
+    return there[(from + direction + there.length) % there.length] as number;
   }
 
   private write(slot: number, from: { x: number; y: number }, to: { x: number; y: number }, movedAt: number): void {
@@ -220,10 +242,6 @@ export class Places {
     this.most = most || 1;
   }
 
-  private mark(slot: number): void {
-    this.dirty.add(slot);
-  }
-
   private makeRoom(): void {
     if (this.count * STRIDE <= this.records.length) return;
     const larger = new Float32Array(Math.max(this.records.length * 2, this.count * STRIDE));
@@ -231,8 +249,4 @@ export class Places {
     this.records = larger;
     this.allDirty = true;
   }
-}
-
-export function levelAt(index: number): number {
-  return ((index % LEVEL_COUNT) + LEVEL_COUNT) % LEVEL_COUNT;
 }

@@ -20,9 +20,22 @@ export interface Look {
   radius: number;
   moveS: number;
   ramp: Float32Array;
+  /** Without motion: what changed is marked, and does not fade. */
+  still: boolean;
   /** 1: nothing is picked out. Less: all else steps back. */
   alpha: number;
 }
+
+/** A sheet that is being drawn: first all edges, then all points, from `next` on. */
+interface Pass {
+  look: Look;
+  next: number;
+  /** Whether edges light up with the tokens that changed. */
+  glow: boolean;
+}
+
+/** Drawing a point takes about as long as that many edges. */
+const POINT_COST = 2;
 
 export class Scene {
   private readonly gl: WebGL2RenderingContext;
@@ -33,6 +46,7 @@ export class Scene {
   private readonly records: WebGLBuffer;
   private readonly index: WebGLBuffer;
   private readonly picked: WebGLBuffer;
+  private readonly hot: WebGLBuffer;
   private readonly rules: WebGLBuffer;
   private readonly recordsArray: WebGLVertexArrayObject;
   private readonly rulesArray: WebGLVertexArrayObject;
@@ -43,7 +57,9 @@ export class Scene {
   private pickedPoints = 0;
   private drawnCamera: Camera | null = null;
   private drawnHalf: [number, number] = [1, 1];
-  private pass: { look: Look; next: number } | null = null;
+  private pass: Pass | null = null;
+  /** The `now` of the sheet that is shown. */
+  drawnAt = Number.NEGATIVE_INFINITY;
 
   constructor(canvas: HTMLCanvasElement) {
     const gl = canvas.getContext('webgl2', { alpha: false, antialias: false, depth: false, stencil: false });
@@ -53,7 +69,8 @@ export class Scene {
     this.lines = new Program(gl, shaders.EDGE_VERTEX, shaders.EDGE_FRAGMENT);
     this.sheet = new Program(gl, shaders.LAYER_VERTEX, shaders.LAYER_FRAGMENT);
     this.ruler = new Program(gl, shaders.GRID_VERTEX, shaders.GRID_FRAGMENT);
-    [this.records, this.index, this.picked, this.rules] = [0, 0, 0, 0].map(() => gl.createBuffer()) as [
+    [this.records, this.index, this.picked, this.hot, this.rules] = [0, 0, 0, 0, 0].map(() => gl.createBuffer()) as [
+      WebGLBuffer,
       WebGLBuffer,
       WebGLBuffer,
       WebGLBuffer,
@@ -92,7 +109,8 @@ export class Scene {
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, edges.ends.subarray(0, edges.slotCount * 2), gl.DYNAMIC_DRAW);
     this.indexed = edges.slotCount;
-    if (this.pass) this.pass.next = Math.min(this.pass.next, this.indexed);
+    // What is half drawn counts on the index that was.
+    this.pass = null;
   }
 
   /** Lines and points that are drawn once more, on top: pairs of slots, and slots. */
@@ -109,77 +127,109 @@ export class Scene {
     return this.pass !== null;
   }
 
-  /** Begin to draw the edges anew, as they look now. */
-  beginEdges(look: Look, fine: boolean): void {
-    this.pass = { look, next: 0 };
+  /** What drawing all of it costs, in edges. */
+  cost(places: Places): number {
+    return this.indexed + places.count * POINT_COST;
+  }
+
+  /** Begin to draw all edges and points anew, as they look now, on the hidden sheet. */
+  begin(look: Look, fine: boolean, glow: boolean): void {
+    this.pass = { look, next: 0, glow };
     this.layer.begin(...pixelsOf(look), fine);
   }
 
-  /** Draw up to `budget` more edges; the last of them shows the picture. */
-  drawEdges(budget: number, tint: number): void {
-    const { gl, pass } = this;
+  /** Draw on, for what `budget` edges cost; the last piece shows the sheet. */
+  advance(budget: number, tint: number, places: Places): void {
+    const { pass } = this;
     if (!pass) return;
-    const some = Math.min(budget, this.indexed - pass.next);
-    if (some > 0) {
-      this.layer.bind();
-      const alpha = edgeAlpha(this.indexed) * pass.look.paint.lineStrength;
-      this.place(this.lines, pass.look)
-        .set('u_alpha', alpha)
-        .set('u_line', ...pass.look.paint.line)
-        .set('u_tint', tint);
-      gl.bindVertexArray(this.recordsArray);
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
-      gl.drawElements(gl.LINES, some * 2, gl.UNSIGNED_INT, pass.next * 8);
-      pass.next += some;
+    this.layer.bind();
+    this.gl.bindVertexArray(this.recordsArray);
+    let left = budget;
+    if (pass.next < this.indexed) left -= this.drawEdges(pass, Math.min(left, this.indexed - pass.next), tint);
+    const from = pass.next - this.indexed;
+    if (from >= 0 && left > 0) {
+      const some = Math.min(Math.ceil(left / POINT_COST), places.count - from);
+      if (some > 0) {
+        this.place(this.points, pass.look, false)
+          .set('u_radius', pass.look.radius * pass.look.density)
+          .set('u_alpha', 1)
+          .set('u_ink', ...pass.look.paint.ink);
+        this.gl.drawArrays(this.gl.POINTS, from, some);
+        pass.next += some;
+      }
     }
-    if (pass.next < this.indexed) return;
+    if (pass.next < this.indexed + places.count) return;
     this.layer.finish();
     this.drawnCamera = pass.look.camera;
     this.drawnHalf = [pass.look.viewport.width / 2, pass.look.viewport.height / 2];
+    this.drawnAt = pass.look.now;
     this.pass = null;
   }
 
-  draw(look: Look, places: Places): void {
+  private drawEdges(pass: Pass, some: number, tint: number): number {
     const { gl } = this;
-    const { viewport, density, paint, camera } = look;
+    const alpha = edgeAlpha(this.indexed) * pass.look.paint.lineStrength;
+    this.place(this.lines, pass.look, pass.glow)
+      .set('u_alpha', alpha)
+      .set('u_line', ...pass.look.paint.line)
+      .set('u_tint', tint);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.index);
+    gl.drawElements(gl.LINES, some * 2, gl.UNSIGNED_INT, pass.next * 8);
+    pass.next += some;
+    return some;
+  }
+
+  /** Show the sheet where the camera is now, and over it the tokens in `hot`; null: all of them, and no sheet. */
+  draw(look: Look, places: Places, hot: Uint32Array | null): void {
+    const { gl } = this;
+    const { paint } = look;
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, ...pixelsOf(look));
     gl.clearColor(...paint.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
     this.drawRules(look);
-    if (this.drawnCamera) {
-      const drawn = this.drawnCamera;
-      gl.bindVertexArray(null);
-      gl.bindTexture(gl.TEXTURE_2D, this.layer.shown);
-      // The half is that of the sheet for its corners, and that of the screen for where they come to lie.
-      const [halfX, halfY] = this.drawnHalf;
-      const [x, y] = [viewport.width / 2, viewport.height / 2];
-      this.sheet
-        .begin()
-        .set('u_camera', camera.x, camera.y, camera.scaleX, camera.scaleY)
-        .set('u_drawn', drawn.x, drawn.y, (drawn.scaleX * x) / halfX, (drawn.scaleY * y) / halfY)
-        .set('u_half', x, y)
-        .set('u_alpha', look.alpha);
-      gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
-    }
+    if (hot) this.drawSheet(look);
     gl.bindVertexArray(this.recordsArray);
-    if (this.pickedLines + this.pickedPoints > 0) {
-      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
-      this.place(this.lines, look)
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
+    if (this.pickedLines > 0) {
+      this.place(this.lines, look, true)
         .set('u_alpha', 0.75)
         .set('u_line', ...paint.line)
         .set('u_tint', 0.85);
       gl.drawElements(gl.LINES, this.pickedLines, gl.UNSIGNED_INT, 0);
     }
-    this.place(this.points, look)
-      .set('u_radius', look.radius * density)
+    if (hot?.length === 0 && this.pickedPoints === 0) return;
+    this.place(this.points, look, true)
+      .set('u_radius', look.radius * look.density)
       .set('u_alpha', look.alpha)
       .set('u_ink', ...paint.ink);
-    gl.drawArrays(gl.POINTS, 0, places.count);
-    if (this.pickedPoints > 0) {
-      this.points.set('u_alpha', 1);
-      gl.drawElements(gl.POINTS, this.pickedPoints, gl.UNSIGNED_INT, this.pickedLines * 4);
+    if (!hot) gl.drawArrays(gl.POINTS, 0, places.count);
+    else if (hot.length > 0) {
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.hot);
+      gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, hot, gl.STREAM_DRAW);
+      gl.drawElements(gl.POINTS, hot.length, gl.UNSIGNED_INT, 0);
     }
+    if (this.pickedPoints === 0) return;
+    this.points.set('u_alpha', 1);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
+    gl.drawElements(gl.POINTS, this.pickedPoints, gl.UNSIGNED_INT, this.pickedLines * 4);
+  }
+
+  private drawSheet({ camera, viewport, alpha }: Look): void {
+    const { gl, drawnCamera: drawn } = this;
+    if (!drawn) return;
+    gl.bindVertexArray(null);
+    gl.bindTexture(gl.TEXTURE_2D, this.layer.shown);
+    // The half is that of the sheet for its corners, and that of the screen for where they come to lie.
+    const [halfX, halfY] = this.drawnHalf;
+    const [x, y] = [viewport.width / 2, viewport.height / 2];
+    this.sheet
+      .begin()
+      .set('u_camera', camera.x, camera.y, camera.scaleX, camera.scaleY)
+      .set('u_drawn', drawn.x, drawn.y, (drawn.scaleX * x) / halfX, (drawn.scaleY * y) / halfY)
+      .set('u_half', x, y)
+      .set('u_alpha', alpha);
+    gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
   }
 
   private drawRules({ camera, viewport, paint }: Look): void {
@@ -201,7 +251,7 @@ export class Scene {
     gl.drawArrays(gl.LINES, 0, at.length / 2);
   }
 
-  private place(program: Program, look: Look): Program {
+  private place(program: Program, look: Look, flash: boolean): Program {
     const { camera, viewport } = look;
     return program
       .begin()
@@ -209,7 +259,8 @@ export class Scene {
       .set('u_half', viewport.width / 2, viewport.height / 2)
       .set('u_now', look.now)
       .set('u_move', look.moveS)
-      .set('u_flash', FLASH_S)
+      .set('u_flash', flash ? FLASH_S : 1e-6)
+      .set('u_still', look.still ? 1 : 0)
       .setVec3s('u_ramp[0]', look.ramp);
   }
 

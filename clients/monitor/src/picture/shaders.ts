@@ -11,6 +11,7 @@ uniform vec2 u_half;
 uniform float u_now;
 uniform float u_move;
 uniform float u_flash;
+uniform float u_still;
 uniform vec3 u_ramp[8];
 
 vec2 place() {
@@ -24,7 +25,8 @@ vec3 ramp(float share) {
   return mix(u_ramp[low], u_ramp[low + 1], at - float(low));
 }
 float flash() {
-  return clamp(1.0 - (u_now - a_look.w) / u_flash, 0.0, 1.0);
+  float f = clamp(1.0 - (u_now - a_look.w) / u_flash, 0.0, 1.0);
+  return mix(f, 0.6 * step(0.001, f), u_still);
 }
 `;
 

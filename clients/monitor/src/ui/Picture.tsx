@@ -1,8 +1,8 @@
 import { type RefObject, useEffect, useRef, useState } from 'react';
 import { loadDemo } from '../demo';
 import { PAINTS } from '../picture/colour';
-import { Picture as Engine, type PictureEvents } from '../picture/picture';
-import type { Coincidence, ShadeBy, SizeBy } from '../picture/places';
+import { Picture as Engine, type Note, type PictureEvents } from '../picture/picture';
+import type { ShadeBy, SizeBy } from '../picture/places';
 import { LEVELS } from '../wire';
 import type { Chosen } from './Board';
 import { count, short } from './format';
@@ -19,11 +19,6 @@ interface Props {
   place: ((x: number, y: number) => void) | null;
   hint: string | null;
   onCancel: () => void;
-}
-
-interface Note {
-  coincidence: Coincidence;
-  zRange: [number, number];
 }
 
 export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, place, hint, onCancel }: Props) {
@@ -68,11 +63,11 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   }, [monitor, engine]);
 
   useEffect(() => engine.current?.setTheme(theme), [engine, theme]);
-  useEffect(() => engine.current?.setCalm(calm), [engine, calm]);
+  useEffect(() => engine.current?.setStill(calm), [engine, calm]);
   useEffect(() => engine.current?.setLevel(chosen.level), [engine, chosen.level]);
   useEffect(() => engine.current?.setLook(chosen.shadeBy, chosen.sizeBy), [engine, chosen.shadeBy, chosen.sizeBy]);
   useEffect(() => engine.current?.setPlacing(place !== null), [engine, place]);
-  useEffect(() => engine.current?.select(selected, true), [engine, selected]);
+  useEffect(() => engine.current?.select(selected), [engine, selected]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the revision is what says that the edges changed
   useEffect(() => engine.current?.edgesTold(), [engine, summary.edgesRevision]);
 

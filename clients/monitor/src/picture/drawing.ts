@@ -1,0 +1,75 @@
+// Decides in each frame what of the picture is drawn. A fast machine draws all of it in every frame that needs one. A
+// slow one draws a sheet piece by piece over many frames, shifts and stretches the last one with the camera meanwhile,
+// and draws in every frame only what moves or flashes.
+import type { Edges } from '../state/edges';
+import { type Camera, same } from './camera';
+import type { Pace } from './pace';
+import type { Places } from './places';
+import type { Look, Scene } from './scene';
+
+/** A slow machine rests that long between two sheets, unless the camera moves. */
+const REST_MS = 350;
+const TINT = { z: 0.45, type: 0.25 };
+
+export class Drawing {
+  private stale = true;
+  private coarse = false;
+  private restUntilMs = 0;
+  private seenEdges = -1;
+  private sheetCamera: Camera | null = null;
+
+  constructor(
+    private readonly scene: Scene,
+    private readonly places: Places,
+    private readonly edges: Edges,
+    private readonly pace: Pace,
+  ) {}
+
+  /** Something changed that is on the sheet. */
+  touch(): void {
+    this.stale = true;
+  }
+
+  pickOut(pairs: number[], slots: number[]): void {
+    this.scene.pickOut(pairs, slots);
+  }
+
+  /** Whether the frame that was drawn last had all in it. */
+  get whole(): boolean {
+    return !this.scene.drawing;
+  }
+
+  /** Draw a frame. Returns whether another one is due, though nothing else may happen. */
+  frame(look: Look, ms: number, active: boolean): boolean {
+    const { scene, places, pace } = this;
+    scene.upload(places);
+    if (this.seenEdges !== this.edges.revision) {
+      this.seenEdges = this.edges.revision;
+      scene.uploadEdges(this.edges);
+      this.stale = true;
+    }
+    const fast = scene.cost(places) <= pace.budget;
+    if (!scene.drawing) this.beginSheet(look, ms, active, fast);
+    if (scene.drawing) {
+      scene.advance(pace.budget, TINT[places.shadeBy], places);
+      if (!scene.drawing) this.restUntilMs = ms + REST_MS;
+    }
+    const all = !fast && look.now < places.glidingUntil;
+    const hot = places.hotAt(look.now, scene.drawnAt);
+    scene.draw(look, places, all ? null : hot);
+    return scene.drawing || this.stale || this.coarse || hot.length > 0;
+  }
+
+  private beginSheet(look: Look, ms: number, active: boolean, fast: boolean): void {
+    const moved = !this.sheetCamera || !same(this.sheetCamera, look.camera);
+    const resting = !fast && !moved && ms < this.restUntilMs;
+    // What had to be coarse while things moved is drawn once more, finely, when all is at rest.
+    const polish = this.coarse && !active && !this.stale && !moved;
+    if (resting || !(this.stale || moved || polish || (fast && active))) return;
+    const fine = this.pace.fine || polish;
+    this.scene.begin(look, fine, fast);
+    this.coarse = !fine;
+    this.sheetCamera = look.camera;
+    this.stale = look.now < this.places.movingUntil;
+  }
+}
