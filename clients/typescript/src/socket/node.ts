@@ -48,9 +48,6 @@ class OwnSocket implements Socket {
     this.#request.on('upgrade', (response, stream, head) => this.#upgraded(response, stream, head));
     this.#request.on('response', (response) => this.#refused(response));
     this.#request.on('error', (error) => this.#fail(unreachable(error)));
-    this.#request.on('close', () => {
-      if (this.#stream === null && this.refusal === null) this.#fail('it hung up before it answered');
-    });
     this.#request.end();
   }
 
@@ -177,6 +174,7 @@ function unreachable(error: NodeJS.ErrnoException): string {
   // Of several addresses Node gives one error, and the reasons in it.
   const causes = error instanceof AggregateError ? (error.errors as NodeJS.ErrnoException[]) : [error];
   if (causes.some((cause) => cause.code === 'ECONNREFUSED')) return 'connection refused: is the server running?';
+  if (causes.some((cause) => cause.code === 'ECONNRESET')) return 'it hung up before it answered';
   return causes[0]?.message || error.code || 'unreachable';
 }
 
