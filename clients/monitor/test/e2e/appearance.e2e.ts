@@ -4,14 +4,14 @@ import { createWebSocket } from '@neurograph/client';
 import { type AxeResults, source as axeSource } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
-import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { launch, type Watched, watch } from './browsers.js';
 import { fill, openPart, PARTS, select, visit } from './monitor-page.js';
 
 declare global {
   var axe: { run(options: object): Promise<AxeResults> };
 }
 
-describe.skipIf(!hasChromium())('The monitor page looks right', () => {
+describe.skipIf(!inject('hasChromium'))('The monitor page looks right', () => {
   const server = inject('server');
   let browser: Browser;
   let watched: Watched;

@@ -3,10 +3,10 @@
 import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest';
-import { hasChromium, launch, type Watched, watch } from './browsers.js';
+import { launch, type Watched, watch } from './browsers.js';
 import { createNamed, face, fill, find, openPart, select, visit } from './monitor-page.js';
 
-describe.skipIf(!hasChromium())('The monitor page', () => {
+describe.skipIf(!inject('hasChromium'))('The monitor page', () => {
   const server = inject('server');
   let browser: Browser;
   let client: NeuroGraphWebSocket;

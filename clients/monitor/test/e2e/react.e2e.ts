@@ -3,12 +3,12 @@
 import { createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
-import { hasChromium, launch, watch } from './browsers.js';
+import { launch, watch } from './browsers.js';
 import { type App, serveReactPage } from './react-page.js';
 
 declare const app: App;
 
-describe.skipIf(!hasChromium())('TokenMonitor in Chromium', () => {
+describe.skipIf(!inject('hasChromium'))('TokenMonitor in Chromium', () => {
   const server = inject('server');
   let browser: Browser;
   let writer: NeuroGraphWebSocket;
