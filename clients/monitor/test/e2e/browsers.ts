@@ -130,3 +130,15 @@ function keepEvents(): void {
 export function seenBy({ page }: Watched): Promise<SeenEvent[]> {
   return page.evaluate(() => globalThis.seenEvents);
 }
+
+/** Stop the processes of this browser that run pages, as a machine that sleeps does. Returns what lets them go on. */
+export async function stopRenderers(browser: Browser): Promise<() => void> {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send('SystemInfo.getProcessInfo');
+  await session.detach();
+  const ids = processInfo.filter(({ type }) => type === 'renderer').map(({ id }) => id);
+  for (const id of ids) process.kill(id, 'SIGSTOP');
+  return () => {
+    for (const id of ids) process.kill(id, 'SIGCONT');
+  };
+}
