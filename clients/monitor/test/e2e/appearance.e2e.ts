@@ -27,7 +27,7 @@ describe.skipIf(!inject('hasChromium'))('The monitor page looks right', () => {
           coord_x: [Math.cos(n)],
           coord_y: [Math.sin(n)],
           weight: n / 10,
-          metadata: { name: n === 0 ? 'Ada' : `A token with a name that is rather long, number ${n}` },
+          metadata: { name: n === 0 ? 'Hub' : `A token with a name that is rather long, number ${n}` },
         }),
       ),
     );
@@ -74,7 +74,7 @@ describe.skipIf(!inject('hasChromium'))('The monitor page looks right', () => {
       await page.getByRole('alert').waitFor();
       expect(await barriers(page)).toEqual([]);
 
-      await select(page, 'Ada');
+      await select(page, 'Hub');
       await page.locator('.neighbors li').first().waitFor();
       await page.locator('.connection summary').click();
       expect(await barriers(page)).toEqual([]);
@@ -95,7 +95,7 @@ describe.skipIf(!inject('hasChromium'))('The monitor page looks right', () => {
     expect(names.length).toBeGreaterThan(2);
     for (const name of names) {
       await views.filter({ hasText: name }).click();
-      if (name === 'Find') await page.getByRole('button', { name: 'Ada', exact: true }).waitFor();
+      if (name === 'Find') await page.getByRole('button', { name: 'Hub', exact: true }).waitFor();
       const width = await page.evaluate(() => {
         scrollTo(1000, 0);
         return { scrolled: scrollX, content: document.documentElement.scrollWidth, shown: innerWidth };
@@ -103,7 +103,7 @@ describe.skipIf(!inject('hasChromium'))('The monitor page looks right', () => {
       expect({ name, ...width }).toEqual({ name, scrolled: 0, content: 320, shown: 320 });
     }
     await views.filter({ hasText: 'Find' }).click();
-    await page.getByRole('button', { name: 'Ada', exact: true }).click();
+    await page.getByRole('button', { name: 'Hub', exact: true }).click();
     await page.locator('.neighbors li').first().waitFor();
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(320);
   });
