@@ -112,7 +112,7 @@ def client_options(command: Command) -> Command:
     type=click.Path(path_type=Path),
     help="Also append each event, as --json has it, to this file; with one that is there, go on after its last event.",
 )
-@click.option("--quiet", is_flag=True, help="Show nothing; with --journal.")
+@click.option("--quiet", is_flag=True, help="Show nothing, and say nothing of breaks; with --journal.")
 def watch(
     topics: tuple[str, ...],
     url: str,
@@ -126,8 +126,8 @@ def watch(
     """Show the events of topics as they come: tokens, graph, experience, system, or your own.
 
     A table on a terminal, else a line an event. Starts live, what was before is not shown. When the connection
-    breaks it comes back by itself and goes on where it was. Ends with exit code 1 when it may not come back, and
-    when events of a durable topic are lost: then the server's log no longer holds them.
+    breaks it comes back by itself, goes on where it was, and says so on standard error. Ends with exit code 1 when it
+    may not come back, and when events of a durable topic are lost: then the server's log no longer holds them.
 
     A journal of durable topics has each event once and in order, however often its watcher was killed and started
     again; `ngos verify --journal` checks that.
@@ -135,7 +135,7 @@ def watch(
     Example: ngos watch tokens graph --json | jq .payload
     """
     from ngos.journal import json_line, open_journal
-    from ngos.watch import Show, live_table, plain_line
+    from ngos.watch import Show, live_table, plain_line, telling
     from ngos.watch import watch as follow
 
     if quiet and journal_file is None:
@@ -152,9 +152,12 @@ def watch(
     else:
         shows = nullcontext(lambda event: _write(plain_line(event).encode() + b"\n"))
 
+    # As sys.stderr is then: the table puts its own there, so that lines come above it.
+    callbacks = None if quiet else telling(lambda line: sys.stderr.write(f"ngos: {line}\n"))
+
     async def run() -> None:
         with nullcontext() if journal_file is None else open_journal(journal_file, topics) as journal:
-            async with connect(url, client_id=client_id, token=token) as client:
+            async with connect(url, client_id=client_id, token=token, callbacks=callbacks) as client:
                 with shows as show:
                     await follow(client, topics, count, show, journal=journal)
 

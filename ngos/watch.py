@@ -19,9 +19,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ngos.client import Callbacks, ConnectFailed, ConnectionLost
 from ngos.client.feed import Event
-from ngos.client.subscription import Subscription
-from ngos.client.trio import Client
+from ngos.client.trio import Client, Subscription
 from ngos.journal import Journal
 
 Show = Callable[[Event], None]
@@ -67,6 +67,30 @@ async def watch(
         async with trio.open_nursery() as nursery:
             for events in followed:
                 nursery.start_soon(follow, events)
+
+
+def telling(say: Callable[[str], object]) -> Callbacks:
+    """Call `say` with a line when the connection is lost, when it is there again, and for each topic that goes on.
+
+    What ends the watching is not said here: it is raised.
+    """
+    connections = 0
+
+    def connected(_established: object) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            say("connected again")
+
+    def disconnected(lost: ConnectionLost | ConnectFailed, next_s: float | None) -> None:
+        if next_s is not None:
+            say(f"{harmless(str(lost))}; trying again in {next_s:.1f} s")
+
+    def resumed(topic: str, replay: int) -> None:
+        missed = "nothing was missed" if replay == 0 else f"{replay} missed event{'s' * (replay > 1)} first"
+        say(f"{topic} goes on where it was, {missed}")
+
+    return Callbacks(connected=connected, disconnected=disconnected, resumed=resumed)
 
 
 def cells(event: Event) -> list[str]:

@@ -31,7 +31,7 @@ async def run(server: Running, *command: str) -> str:
 
 def test_there_are_examples() -> None:
     """Tries to lose an example without a test noticing."""
-    assert (2, 1) == (len(PYTHON), len(BROWSER))
+    assert (4, 1) == (len(PYTHON), len(BROWSER))
 
 
 async def test_any_websocket_library(server: Running) -> None:
@@ -46,6 +46,36 @@ async def test_the_trio_client(server: Running) -> None:
     """Tries the second example: the token's event, with its number."""
     output = await run(server, sys.executable, "-c", PYTHON[1])
     assert re.fullmatch(r"1 token\.created [0-9a-f-]{36}\n", output)
+
+
+async def test_the_asyncio_client(server: Running) -> None:
+    """Tries the third example: the callback, and a token that was changed."""
+    output = await run(server, sys.executable, "-c", PYTHON[2])
+    assert "connected to ngos\n2 2.0\n" == output
+
+
+async def test_the_handlers(server: Running) -> None:
+    """Tries the fourth example: one token, heard as the reply, and as the event unless it left before that."""
+    output = (await run(server, sys.executable, "-c", PYTHON[3])).split()
+    assert len(output) in (1, 2)
+    assert 1 == len(set(output))
+
+
+async def test_the_users_import(server: Running) -> None:
+    """Tries the user's import line from a checkout, and the example that is behind it."""
+    done = await trio.run_process(
+        [
+            sys.executable,
+            "-c",
+            "from examples.websocket_client_example import NeuroGraphWebSocketClient as N; print(N)",
+        ],
+        cwd=ROOT,
+    )
+    assert 0 == done.returncode
+    done = await trio.run_process(
+        [sys.executable, "examples/websocket_client_example.py", server.url], capture_stdout=True, cwd=ROOT
+    )
+    assert re.fullmatch(r"event 1 [0-9a-f-]{36}\n", done.stdout.decode())
 
 
 async def test_the_browser_lines(server: Running) -> None:

@@ -1,6 +1,6 @@
 """The client of an ngos server: every command of protocol.md section 3 as a method, every topic as an iterator.
 
-    from ngos.client.trio import connect
+    from ngos.client.trio import connect        # or ngos.client.asyncio: the same names
 
     async with connect("ws://127.0.0.1:8000/ws") as client:
         token = await client.create_token(type="demo", coord_x=[1.0])
@@ -18,17 +18,29 @@ Shared by all shells, without I/O and without a clock:
 - `feed`: an event, and the bounded buffer between the connection and one consumer
 - `topic`: one topic's feeds, and what to ask of the server for them
 - `topics`: all that is followed
-- `requests`: who waits for which reply, and what is sent again
+- `requests`: who waits for which reply, what is sent again, and how much may wait
 - `backoff`: how long to wait before connecting again
+- `callbacks`: what a program may want to hear of its connections
 - `session`: what is to be done with each message, and after each connection
+- `heartbeat`: when to Ping, and when to leave
+- `address`: where the server is, and why it could not be reached
+
+Shared by all shells, waiting only by way of `loop`:
+
 - `api`: the commands as methods
-
-The shell for Trio programs:
-
-- `trio`: `connect` and the client
+- `client`: the client
 - `subscription`: a topic as an iterator
-- `connection`: one socket after another
-- `socket`: opening one
+
+The shells, for Trio programs on trio-websocket and for asyncio programs on `websockets`:
+
+- `trio`, `asyncio`: `connect`
+- `trio_connection`, `asyncio_connection`: one socket after another
+- `trio_socket`, `asyncio_socket`: opening one
+
+On the asyncio shell, handlers by message type:
+
+- `websocket`: NeuroGraphWebSocketClient
+- `handlers`, `replies`, `followed`, `messages`: its parts
 """
 
 from ngos.client.callbacks import Callbacks

@@ -98,19 +98,22 @@ class Client(Api):
         RequestTooBig, QueueFull, ValueError (the id is in use) or TypeError (not JSON), the caller's faults. Cancelled
         before the command was sent it is not sent; after that, it may take effect or not, and is not sent again.
         """
+        return await self.queue(command, payload, id=id).reply()
+
+    def queue(
+        self, command: Command | str, payload: Mapping[str, Any] | None = None, *, id: str | None = None
+    ) -> Pending:
+        """Do what `request` does before it waits: what is queued, or asked for, after this comes after it.
+
+        The result's `reply` is to be awaited, once. Raises ConnectionLost, RequestTooBig, QueueFull, ValueError or
+        TypeError, as `request` does.
+        """
         if isinstance(command, Command) and payload is not None:
             raise TypeError("a Command carries its own payload")
-        answer = _Answer(self._loop.lot())
-        id_ = self._session.request(command, None if payload is None else dict(payload), answer.set, id_=id)
-        try:
-            await self._loop.within(self._request_s, answer.wait)
-        finally:
-            self._session.forget(id_)
-        if answer.outcome is None:
-            raise RequestTimeout(command if isinstance(command, str) else command.TYPE, self._request_s)
-        if isinstance(answer.outcome, SessionError):
-            raise answer.outcome.again()
-        return answer.outcome
+        name = command if isinstance(command, str) else command.TYPE
+        pending = Pending(self._loop, self._session, name, self._request_s)
+        pending.id = self._session.request(command, None if payload is None else dict(payload), pending.set, id_=id)
+        return pending
 
     async def ping(self) -> float:
         """Return the seconds from here to the server's command handling and back, a break of the connection included.
@@ -161,17 +164,41 @@ class Client(Api):
         )
 
 
-class _Answer:
-    """What a command comes to, once."""
+class Pending:
+    """A command that is queued, or on its way; made by `Client.queue`."""
 
-    def __init__(self, lot: Lot) -> None:
-        self._lot = lot
-        self.outcome: Outcome | None = None
+    def __init__(self, loop: Loop, session: Session, name: str, request_s: float) -> None:
+        self.id = ""
+        """The command's."""
+        self._loop = loop
+        self._session = session
+        self._name = name
+        self._request_s = request_s
+        self._lot = loop.lot()
+        self._outcome: Outcome | None = None
 
     def set(self, outcome: Outcome) -> None:
-        self.outcome = outcome
+        """What the command has come to; the session says it."""
+        self._outcome = outcome
         self._lot.unpark_all()
 
-    async def wait(self) -> None:
-        while self.outcome is None:
+    @property
+    def is_done(self) -> bool:
+        """Whether the reply has come, or the reason why none will."""
+        return self._outcome is not None
+
+    async def reply(self) -> Envelope:
+        """Wait for the reply, from here on for at most `request_s`; raises, and may be cancelled, as `request`."""
+        try:
+            await self._loop.within(self._request_s, self._wait)
+        finally:
+            self._session.forget(self.id)
+        if self._outcome is None:
+            raise RequestTimeout(self._name, self._request_s)
+        if isinstance(self._outcome, SessionError):
+            raise self._outcome.again()
+        return self._outcome
+
+    async def _wait(self) -> None:
+        while self._outcome is None:
             await self._lot.park()

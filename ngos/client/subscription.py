@@ -55,7 +55,7 @@ class Subscription:
         wake = self._waiters.unpark_all
         start = None if since is None else Position(epoch, since)
         self._feed = Feed(topic, limit_events=buffer_events, limit_bytes=buffer_bytes, wake=wake, start=start)
-        self._attached = False
+        self._attached = self._entered = False
         self._closed = False
 
     @property
@@ -102,7 +102,7 @@ class Subscription:
         if self._closed:
             raise StopAsyncIteration
         await self._loop.checkpoint()
-        if not self._attached:
+        if not self._entered:
             await self._open()
         while (event := self._feed.take()) is None:
             await self._waiters.park()
@@ -110,8 +110,23 @@ class Subscription:
                 raise StopAsyncIteration
         return event
 
+    def start(self) -> None:
+        """Subscribe now, and wait for the server's agreement later, in `async with` or at the first event.
+
+        What this client asks for after this comes after it. Raises ConnectionLost, and ValueError for a position that
+        can't be one, the caller's fault.
+        """
+        if self._attached or self._closed:
+            raise RuntimeError("a subscription can be started once")
+        self._session.attach(self._feed)
+        self._attached = True
+
     async def aclose(self) -> None:
         """Unsubscribe. Never waits: the command is on its way, and what this client sends later comes after it."""
+        self.stop()
+
+    def stop(self) -> None:
+        """As `aclose`, from where one can't await."""
         if self._closed:
             return
         self._closed = True
@@ -124,10 +139,11 @@ class Subscription:
         self._feed.abandoned = True
 
     async def _open(self) -> None:
-        if self._attached or self._closed:
+        if self._entered or self._closed:
             raise RuntimeError("a subscription can be entered once")
-        self._session.attach(self._feed)
-        self._attached = True
+        if not self._attached:
+            self.start()
+        self._entered = True
         try:
             await self._loop.checkpoint()
             if self._feed.topic is None:
