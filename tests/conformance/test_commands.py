@@ -207,6 +207,17 @@ async def test_too_big(actor: Actor, real: Running) -> None:
     assert [] == client.called("disconnected")
 
 
+async def test_nearly_too_big(actor: Actor, real: Running) -> None:
+    """Tries to refuse, cut or garble what is just small enough, on its way there and back."""
+    client = await actor.connect(real.url)
+    payload = {"text": "\u2028\U0001f600" * 9_300}
+    await client.subscribe("chat")
+    await client.call("publish", topic="chat", type="said", payload=payload)
+    (event,) = await client.events(1)
+    assert payload == event["payload"]
+    assert [] == client.called("disconnected")
+
+
 async def test_a_big_answer(actor: Actor, real: Running) -> None:
     """Tries to cut the connection by a reply of more than a mebibyte."""
     client = await actor.connect(real.url)
