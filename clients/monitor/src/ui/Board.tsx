@@ -42,6 +42,7 @@ export function Board({ onToken }: { onToken: (token: string) => void }) {
     (id: string | null) => {
       if (connectFrom && id && id !== connectFrom) {
         setConnectTo(id);
+        show('Token');
         return;
       }
       setConnectFrom(null);

@@ -21,11 +21,22 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
   const [base, setBase] = useState(token);
   const [draft, setDraft] = useState(() => draftOf(token));
   const [faults, setFaults] = useState<Faults>({});
-  const [conflict, setConflict] = useState(false);
+  /** The token as somebody else left it. */
+  const [newer, setNewer] = useState<Token | null>(null);
   const [busy, setBusy] = useState(false);
   const place = usePlace(level, placing, askForPlace, (x, y) =>
     setDraft((now) => ({ ...now, x: now.x.with(level, x), y: now.y.with(level, y) })),
   );
+  // The refusal may be here before the event, so that `token` may still be the old one.
+  const askForNewer = async () => {
+    try {
+      const found = await monitor.ws.getToken(token.token_id);
+      setNewer(found);
+      setFaults(found ? {} : { form: 'Somebody deleted this token meanwhile.' });
+    } catch (error) {
+      setFaults(faultsOfError(error));
+    }
+  };
   const change = async (event: FormEvent) => {
     event.preventDefault();
     const { fields, faults: found } = read(draft);
@@ -38,24 +49,25 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
       await monitor.ws.updateToken(token.token_id, { ...changes, if_version: base.version });
       onDone();
     } catch (error) {
-      setConflict(isConflict(error));
-      setFaults(isConflict(error) ? {} : faultsOfError(error));
+      setNewer(null);
+      if (isConflict(error)) await askForNewer();
+      else setFaults(faultsOfError(error));
     }
     setBusy(false);
   };
   return (
     <form className="token-form" aria-label="Change the token" onSubmit={(event) => void change(event)}>
       <Fields draft={draft} faults={faults} level={level} placing={placing} onDraft={setDraft} onPlace={place} />
-      {conflict && (
+      {newer && (
         <p className="fault" role="alert">
-          Somebody changed this token meanwhile: it is at version {token.version}, this form at {base.version}.{' '}
+          Somebody changed this token meanwhile: it is at version {newer.version}, this form at {base.version}.{' '}
           <button
             type="button"
             className="quiet"
             onClick={() => {
-              setBase(token);
-              setDraft(draftOf(token));
-              setConflict(false);
+              setBase(newer);
+              setDraft(draftOf(newer));
+              setNewer(null);
             }}
           >
             Fill in the newer one

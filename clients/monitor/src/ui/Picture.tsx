@@ -94,7 +94,6 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
           ))}
         </fieldset>
       </div>
-      {/* biome-ignore lint/a11y/useSemanticElements: nothing else says that arrows and letters act here */}
       <div
         className="stage"
         ref={host}
