@@ -61,11 +61,11 @@ def speaking(answer: bytes) -> Callable[[trio.Nursery], Awaitable[str]]:
 
     async def talk(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some()
             try:
+                await stream.receive_some()
                 await stream.send_all(answer)
             except trio.BrokenResourceError:
-                pass
+                pass  # it left first
 
     async def start(nursery: trio.Nursery) -> str:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
