@@ -57,13 +57,15 @@ def test_the_same_names() -> None:
 
 
 def speaking(answer: bytes) -> Callable[[trio.Nursery], Awaitable[str]]:
-    """A server that is none: it says this to whatever it hears, and hangs up."""
+    """A server that is none: it says this to whatever it hears, and then sits there; or it hangs up."""
 
     async def talk(stream: trio.SocketStream) -> None:
         async with stream:
             try:
                 await stream.receive_some()
                 await stream.send_all(answer)
+                if answer:
+                    await trio.sleep_forever()
             except trio.BrokenResourceError:
                 pass  # it left first
 
