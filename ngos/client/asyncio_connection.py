@@ -95,7 +95,7 @@ class Line:
             self._tell()
             return await self._serve(socket)
         finally:
-            socket.cut()  # nothing happens where it is closed already
+            await socket.cut()
 
     async def _open(self) -> Socket:
         socket = await open_socket(self._address)
@@ -107,7 +107,7 @@ class Line:
         except ConnectionClosed as exc:
             raise self._address.failed(f"closed before the greeting: {lost(exc)}", lost=lost(exc)) from exc
         except BaseException:
-            socket.cut()
+            await socket.cut()
             raise
         return socket
 

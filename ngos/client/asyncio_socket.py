@@ -27,7 +27,8 @@ ATTEMPT_S: Final = 0.25
 class Socket(ClientConnection):
     """A connection that knows when something last came: `websockets` answers Pings without a word to anyone.
 
-    Until `opened`, it ends after HANDSHAKE_BYTES, and on a peer that hangs up in it.
+    Until `opened`, it ends after HANDSHAKE_BYTES, and at once on what is no handshake: `websockets` would wait for the
+    peer to hang up.
     """
 
     def __init__(self, protocol: ClientProtocol) -> None:
@@ -45,14 +46,17 @@ class Socket(ClientConnection):
                 self.transport.abort()
                 return
         super().data_received(data)
+        if self._left_bytes is not None and self.protocol.handshake_exc is not None:
+            self.transport.abort()
 
     def opened(self) -> None:
         """The handshake is done."""
         self._left_bytes = None
 
-    def cut(self) -> None:
-        """End it at once, without a goodbye."""
+    async def cut(self) -> None:
+        """End it at once, without a goodbye, and wait until it is gone; nothing happens where it is closed already."""
         self.transport.abort()
+        await self.wait_closed()
 
     @property
     def silent_so_far(self) -> bool:
@@ -79,6 +83,16 @@ async def open_socket(address: Address) -> Socket:
     except OSError as exc:
         raise address.unreachable([exc]) from exc
     try:
+        await _shake_hands(socket, address)
+    except BaseException:
+        await socket.cut()
+        raise
+    socket.opened()
+    return socket
+
+
+async def _shake_hands(socket: Socket, address: Address) -> None:
+    try:
         await socket.handshake(address.headers)
     except InvalidStatus as exc:
         response = exc.response
@@ -86,11 +100,6 @@ async def open_socket(address: Address) -> Socket:
     except InvalidHandshake as exc:
         nothing = isinstance(exc.__cause__, EOFError) and socket.silent_so_far
         raise address.failed(HUNG_UP if nothing else NO_HANDSHAKE) from exc
-    except BaseException:
-        socket.cut()
-        raise
-    socket.opened()
-    return socket
 
 
 def lost(exc: ConnectionClosed) -> ConnectionLost:

@@ -18,7 +18,10 @@ LIMIT_S = 20.0
 
 
 class Shell(Protocol):
-    """A shell, and its loop: `run` fails a test that hangs, leaves a task, or has an exception that nobody saw."""
+    """A shell, and its loop.
+
+    `run` fails a test that hangs, leaves a task or a socket, or has an exception that nobody saw.
+    """
 
     def connect(self, url: str, **arguments: Any) -> AbstractAsyncContextManager[Client]: ...
 
@@ -60,6 +63,8 @@ class OnAsyncio:
             async with asyncio.timeout(LIMIT_S):
                 await main()
             assert {asyncio.current_task()} == asyncio.all_tasks()
+            loop: Any = asyncio.get_running_loop()
+            assert 1 == len(loop._selector.get_map())  # the loop's own, by which threads wake it
 
         asyncio.run(within())
         assert [] == unseen

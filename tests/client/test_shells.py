@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import queue
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from ngos.client.errors import ConnectFailed, ConnectionLost, QueueFull, Request
 from ngos.client.session import State
 from tests.client.beside import beside, relayed, scripted
 from tests.client.fakes import Peer, idle, pongs
-from tests.client.shells import Shell, Told, on_each_shell
+from tests.client.shells import LIMIT_S, Shell, Told, on_each_shell
 
 NOT_OF_CLIENTS = {"psycopg", "quart", "quart_trio", "hypercorn", "structlog", "typed_settings", "rich", "click"}
 
@@ -57,15 +58,17 @@ def test_the_same_names() -> None:
 
 
 def speaking(answer: bytes) -> Callable[[trio.Nursery], Awaitable[str]]:
-    """A server that is none: it says this to whatever it hears, and hangs up."""
+    """A server that is none: it says this to whatever it hears, and then sits there; or it hangs up."""
 
     async def talk(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some()
             try:
+                await stream.receive_some()
                 await stream.send_all(answer)
+                if answer:
+                    await trio.sleep_forever()
             except trio.BrokenResourceError:
-                pass
+                pass  # it left first
 
     async def start(nursery: trio.Nursery) -> str:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -195,7 +198,7 @@ def test_the_block_raises_what_it_raises(shell: Shell) -> None:
 @on_each_shell
 def test_cancelled_it_says_goodbye(shell: Shell) -> None:
     """Tries to leave without a close frame, or a task or an exception behind, when the block is cancelled."""
-    codes: list[int] = []
+    codes: queue.Queue[int] = queue.Queue()
 
     async def script(peer: Peer) -> None:
         await peer.accept()
@@ -203,7 +206,7 @@ def test_cancelled_it_says_goodbye(shell: Shell) -> None:
             await pongs(peer)
         except ConnectionClosed as exc:
             assert exc.reason is not None
-            codes.append(exc.reason.code)
+            codes.put(exc.reason.code)
 
     subscribing = Told()
 
@@ -222,7 +225,7 @@ def test_cancelled_it_says_goodbye(shell: Shell) -> None:
 
     with scripted(script, accept=False) as url:
         shell.run(main)
-    assert [1000, 1000] == codes
+        assert [1000, 1000] == [codes.get(timeout=LIMIT_S) for _ in range(2)]
 
 
 @on_each_shell
