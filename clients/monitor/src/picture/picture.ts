@@ -303,7 +303,8 @@ export class Picture {
   private readonly frame = (ms: number): void => {
     this.requested = 0;
     if (!this.drawing) return;
-    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, this.drawing.whole, ms);
+    const { drawn, whole } = this.drawing;
+    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, drawn, whole, ms);
     const time = now();
     if (this.seenTokens !== this.tokens.revision) this.lookOver(ms);
     if (this.glide) this.advance(time);
