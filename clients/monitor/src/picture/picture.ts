@@ -1,11 +1,11 @@
 // The picture: what a gesture does to it, and when a frame is due. It draws when something changed, and else not.
 import type { Edges } from '../state/edges';
 import type { Tokens } from '../state/tokens';
-import { baseRadius, PAINTS } from './colour';
+import { PAINTS, radiusOf } from './colour';
 import { Drawing } from './drawing';
-import { listen, type Meaning } from './gestures';
+import { heed, listen, type Meaning } from './gestures';
 import { Pace } from './pace';
-import { type Coincidence, FLASH_S, MOVE_S, Places, type ShadeBy, type SizeBy, STRIDE } from './places';
+import { type Coincidence, FLASH_S, MOVE_S, Places, type ShadeBy, type SizeBy } from './places';
 import { type Look, Scene } from './scene';
 import { Standout } from './standout';
 import { type Place, View } from './view';
@@ -13,9 +13,6 @@ import { type Place, View } from './view';
 const REVIEW_MS = 1000;
 const REACH_PIXELS = 9;
 const DENSITY_MOST = 2;
-/** A token of middling size has at most that share of the picture's shorter side as its radius. */
-const RADIUS_SHARE = 1 / 80;
-const RADIUS_MOST = 14;
 /** How much of what is not picked out is still to be seen. */
 const STEPPED_BACK = 0.3;
 
@@ -139,16 +136,6 @@ export class Picture {
     this.touch(false);
   }
 
-  /** Where each token is drawn, by slot: x, y of the chosen level; NaN: an empty slot. */
-  positions(): Float32Array {
-    const { records, count } = this.places;
-    const positions = new Float32Array(count * 2).fill(Number.NaN);
-    for (let slot = 0; slot < count; slot++) {
-      if (this.places.isThere(slot)) positions.set(records.subarray(slot * STRIDE + 2, slot * STRIDE + 4), slot * 2);
-    }
-    return positions;
-  }
-
   /** Where a token is on screen, in CSS pixels from the picture's corner; null: it is not there. */
   screenOf(id: string): Place | null {
     const slot = this.tokens.slotOf(id);
@@ -244,11 +231,8 @@ export class Picture {
     return this.places.nearest(at.x, at.y, reach / scaleX, reach / scaleY);
   }
 
-  /** Of a token of middling size, in CSS pixels: smaller where there are many, larger from close. */
   private radius(): number {
-    const { width, height } = this.view.viewport;
-    const base = Math.min(baseRadius(this.tokens.count, width * height), Math.min(width, height) * RADIUS_SHARE);
-    return Math.min(RADIUS_MOST, base * Math.max(0.6, Math.min(4, Math.sqrt(this.view.closeness))));
+    return radiusOf(this.tokens.count, this.view.viewport, this.view.closeness);
   }
 
   private activeFor(seconds: number): void {
@@ -316,11 +300,6 @@ export class Picture {
       alpha: this.standout.selectedSlot >= 0 ? STEPPED_BACK : 1,
     };
   }
-}
-
-function heed(target: EventTarget, name: string, listener: (event: Event) => void): () => void {
-  target.addEventListener(name, listener);
-  return () => target.removeEventListener(name, listener);
 }
 
 /** Seconds since the page began: small enough for the GPU's floats. */
