@@ -185,18 +185,17 @@ export class Scene {
     const { gl } = this;
     const { paint } = look;
     const pixels = pixelsOf(look);
-    const { drawnCamera } = this;
-    const unmoved = drawnCamera !== null && same(drawnCamera, look.camera) && look.alpha === 1;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, ...pixels);
+    // Before a copy too: a browser may clear a canvas at its first drawing since it was shown, and a copy is none.
+    gl.clearColor(...paint.background, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    const unmoved = this.drawnCamera !== null && same(this.drawnCamera, look.camera) && look.alpha === 1;
     // To copy is several times cheaper for a software renderer than to draw a textured quad.
     const copied = hot !== null && unmoved && this.layer.copy(...pixels);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    gl.viewport(0, 0, ...pixels);
-    if (!copied) {
-      gl.clearColor(...paint.background, 1);
-      gl.clear(gl.COLOR_BUFFER_BIT);
-      if (hot) this.drawSheet(look);
-      else this.drawRules(look);
-    }
+    if (!hot) this.drawRules(look);
+    else if (!copied) this.drawSheet(look);
     gl.bindVertexArray(this.recordsArray);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
     if (this.pickedLines > 0) {
