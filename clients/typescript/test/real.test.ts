@@ -12,7 +12,7 @@ import {
   type Options,
   RequestTooBig,
 } from '@neurograph/client';
-import { afterEach, describe, expect, inject, it, onTestFinished } from 'vitest';
+import { afterEach, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
 import { TestServer } from './server.js';
 
 const open: NeuroGraphWebSocket[] = [];
@@ -135,12 +135,12 @@ describe('subscriptions', () => {
     ws.on('n', (message) => heard.push(message.payload.n));
     await ws.subscribe(topic);
     await ws.publish(topic, 'n', { n: 1 });
-    await ws.ping();
+    await vi.waitFor(() => expect(heard).toEqual([1]));
     await ws.unsubscribe(topic);
     await ws.publish(topic, 'n', { n: 2 });
     await ws.subscribe(topic);
     await ws.publish(topic, 'n', { n: 3 });
-    await ws.ping();
+    await vi.waitFor(() => expect(heard).toContain(3));
     expect(heard).toEqual([1, 3]);
   });
 
