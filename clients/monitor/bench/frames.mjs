@@ -2,7 +2,6 @@
 //
 //     node bench/frames.mjs [URL]        URL: of a server that is running and empty; else one is started
 import { launch, until } from './browser.mjs';
-import { front } from './front.mjs';
 import { fill, stir } from './load.mjs';
 import { startServer } from './server.mjs';
 
@@ -12,7 +11,6 @@ const PER_SECOND = Number(process.env.PER_SECOND ?? 200);
 const SECONDS = Number(process.env.SECONDS ?? 20);
 
 const server = process.argv[2] ? { url: process.argv[2], end: async () => {} } : await startServer();
-const site = await front(server.url);
 const socket = `${server.url.replace(/^http/, 'ws').replace(/\/$/, '')}/ws`;
 const filled = await fill(socket, TOKENS, EDGES);
 const browser = await launch();
@@ -20,7 +18,7 @@ try {
   const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, colorScheme: 'dark' });
   page.on('pageerror', (error) => console.error(`page: ${error.message}`));
   const opened = performance.now();
-  await page.goto(site.url);
+  await page.goto(server.url);
   await until(page, () => window.ngosMonitor?.loaded);
   const loadedMs = performance.now() - opened;
   await page.evaluate(() => new Promise((later) => setTimeout(later, 2000)));
@@ -57,7 +55,6 @@ try {
 } finally {
   await browser.close();
   await filled.ws.disconnect();
-  site.close();
   await server.end();
 }
 

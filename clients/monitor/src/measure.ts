@@ -50,7 +50,7 @@ export function offer(monitor: Monitor, picture: () => Picture | null): void {
     get positions() {
       return Object.fromEntries(OWN_TOPICS.map((topic) => [topic, monitor.ws.position(topic)]));
     },
-    places: () => picture()?.positions() ?? new Float32Array(),
+    places: () => picture()?.places.positions() ?? new Float32Array(),
     screenOf: (id: string) => picture()?.screenOf(id) ?? null,
     frames: () => picture()?.pace.frames() ?? [],
   });

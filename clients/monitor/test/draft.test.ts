@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { emptyDraft, read } from '../src/forms/draft';
+import { changesOf, draftOf, emptyDraft, faultsOf, read, type TokenFields } from '../src/forms/draft';
+import { tokenOf } from './samples';
 
 test('Tries to break: an empty draft can be sent as it is.', () => {
   expect(read(emptyDraft()).faults).toBeNull();
@@ -17,4 +18,42 @@ test('Tries to break: flags that are no unsigned 32-bit number are refused.', ()
 
 test('Tries to break: metadata that is a list or no JSON is refused.', () => {
   for (const metadata of ['[1]', '{']) expect(read({ ...emptyDraft(), metadata }).faults).toHaveProperty('metadata');
+});
+
+test('Tries to break: a box that is empty or holds words is no coordinate.', () => {
+  for (const wrong of ['', ' ', 'one', 'NaN', 'Infinity']) {
+    const draft = emptyDraft();
+    expect(read({ ...draft, z: draft.z.with(7, wrong) }).faults).toHaveProperty('coordinates');
+  }
+});
+
+test('Tries to break: a token that was not touched changes nothing, though its arrays were shorter.', () => {
+  const token = tokenOf('a', { metadata: { name: 'Ada' } });
+  token.coordinates = { x: Array(8).fill(0.5), y: Array(8).fill(-1e-7), z: Array(8).fill(1e21) };
+  const { fields } = read(draftOf(token));
+  expect(changesOf(fields as TokenFields, token)).toEqual({});
+});
+
+test('Tries to break: only what differs is sent.', () => {
+  const token = tokenOf('a');
+  token.coordinates = { x: Array(8).fill(0), y: Array(8).fill(0), z: Array(8).fill(0) };
+  const { fields } = read({ ...draftOf(token), weight: '0,5' });
+  expect(changesOf(fields as TokenFields, token)).toEqual({ weight: 0.5 });
+});
+
+test("Tries to break: the server's faults are at the fields that their paths lead to, and none is lost.", () => {
+  expect(
+    faultsOf([
+      { path: 'payload.weight', message: 'must be a number' },
+      { path: 'payload.coord_y[3]', message: 'must be a number' },
+      { path: 'payload.metadata.a.b', message: 'too deep' },
+      { path: 'payload.surprise', message: 'unknown' },
+      { path: 'id', message: 'too long' },
+    ]),
+  ).toEqual({
+    weight: 'must be a number',
+    coordinates: 'must be a number',
+    metadata: 'too deep',
+    form: 'payload.surprise: unknown; id: too long',
+  });
 });

@@ -1,21 +1,10 @@
 import { expect, test } from 'vitest';
 import { Edges } from '../src/state/edges';
 import { Tokens } from '../src/state/tokens';
-import type { Edge, Token } from '../src/wire';
+import { edgeOf, tokenOf } from './samples';
 
-const token = (id: string, weight = 1) =>
-  ({
-    token_id: id,
-    type: 'default',
-    weight,
-    flags: 0,
-    version: 1,
-    metadata: {},
-    coordinates: { x: [], y: [], z: [] },
-    created_at: id,
-    updated_at: id,
-  }) as unknown as Token;
-const edge = { connection_id: 'e', source_id: 'a', target_id: 'b', type: 't', weight: 1 } as unknown as Edge;
+const token = (id: string, weight = 1) => tokenOf(id, { weight });
+const edge = edgeOf('e', 'a', 'b');
 
 test('Tries to break: an older page does not undo a newer event, nor does a repeat count.', () => {
   const tokens = new Tokens();

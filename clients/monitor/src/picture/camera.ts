@@ -21,26 +21,35 @@ export interface Bounds {
   maxY: number;
 }
 
+/** Pixels at the edges that other things lie on. */
+export interface Insets {
+  top: number;
+  bottom: number;
+  sides: number;
+}
+
+const NO_INSETS: Insets = { top: 0, bottom: 0, sides: 0 };
 /** Beyond this ratio of sides one scale for both axes would make a line of the picture. */
 const STRETCH_FROM = 6;
 const LEAST_SPAN = 1e-6;
 const SCALE_LEAST = 1e-9;
 const SCALE_MOST = 1e9;
 
-export function fit(bounds: Bounds, viewport: Viewport, margin = 48): Camera {
+/** What is shown of `bounds` as large as it goes, clear of what lies over the picture at its edges. */
+export function fit(bounds: Bounds, viewport: Viewport, { top, bottom, sides }: Insets = NO_INSETS): Camera {
   const spanX = Math.max(bounds.maxX - bounds.minX, LEAST_SPAN);
   const spanY = Math.max(bounds.maxY - bounds.minY, LEAST_SPAN);
-  const scaleX = Math.max(viewport.width - 2 * margin, 16) / spanX;
-  const scaleY = Math.max(viewport.height - 2 * margin, 16) / spanY;
+  const scaleX = Math.max(viewport.width - 2 * sides, 16) / spanX;
+  const scaleY = Math.max(viewport.height - top - bottom, 16) / spanY;
   const flat = bounds.maxX - bounds.minX < LEAST_SPAN || bounds.maxY - bounds.minY < LEAST_SPAN;
   const ratio = Math.max(scaleX / scaleY, scaleY / scaleX);
   const one = Math.min(scaleX, scaleY);
   const stretched = !flat && ratio > STRETCH_FROM;
+  const scale = { scaleX: clampScale(stretched ? scaleX : one), scaleY: clampScale(stretched ? scaleY : one) };
   return {
     x: (bounds.minX + bounds.maxX) / 2,
-    y: (bounds.minY + bounds.maxY) / 2,
-    scaleX: clampScale(stretched ? scaleX : one),
-    scaleY: clampScale(stretched ? scaleY : one),
+    y: (bounds.minY + bounds.maxY) / 2 + (top - bottom) / 2 / scale.scaleY,
+    ...scale,
   };
 }
 

@@ -1,5 +1,9 @@
 // The colours of the picture, per theme. A ramp has eight stops: z runs along it, types take its stops.
 
+import type { Viewport } from './camera';
+
+const RADIUS_MOST = 14;
+
 export type Rgb = readonly [number, number, number];
 
 export interface Paint {
@@ -53,9 +57,11 @@ export function edgeAlpha(count: number): number {
   return Math.min(0.5, Math.max(0.05, 6 / Math.sqrt(count + 100)));
 }
 
-/** The radius of a token of middling size, in CSS pixels, with `count` on `area` square pixels. */
-export function baseRadius(count: number, area: number): number {
-  return Math.min(6.5, Math.max(1.9, Math.sqrt(area / (count + 20)) * 0.16));
+/** The radius of a token of middling size, in CSS pixels: smaller where there are many, larger from close. */
+export function radiusOf(count: number, { width, height }: Viewport, closeness: number): number {
+  const share = Math.sqrt((width * height) / (count + 20)) * 0.16;
+  const base = Math.min(6.5, Math.max(1.9, share), Math.min(width, height) / 80);
+  return Math.min(RADIUS_MOST, base * Math.max(0.6, Math.min(4, Math.sqrt(closeness))));
 }
 
 function rgb(hex: string): Rgb {

@@ -12,6 +12,9 @@ const REST_MS = 350;
 const TINT = { z: 0.45, type: 0.25 };
 
 export class Drawing {
+  /** What of the sheet the last frame drew, in edges, and whether that was all of it. */
+  drawn = 0;
+  whole = true;
   private stale = true;
   private coarse = false;
   private restUntilMs = 0;
@@ -34,11 +37,6 @@ export class Drawing {
     this.scene.pickOut(pairs, slots);
   }
 
-  /** Whether the frame that was drawn last had all in it. */
-  get whole(): boolean {
-    return !this.scene.drawing;
-  }
-
   /** Draw a frame. Returns whether another one is due, though nothing else may happen. */
   frame(look: Look, ms: number, active: boolean): boolean {
     const { scene, places, pace } = this;
@@ -49,8 +47,11 @@ export class Drawing {
       this.stale = true;
     }
     const fast = scene.cost(places) <= pace.budget;
+    this.drawn = 0;
+    this.whole = fast;
     if (!scene.drawing) this.beginSheet(look, ms, active, fast);
     if (scene.drawing) {
+      this.drawn = Math.min(pace.budget, scene.cost(places));
       scene.advance(pace.budget, TINT[places.shadeBy], places);
       if (!scene.drawing) this.restUntilMs = ms + REST_MS;
     }

@@ -71,22 +71,29 @@ export function listen(element: HTMLElement, meaning: Meaning): () => void {
   };
   const leave = () => meaning.leave();
 
-  element.addEventListener('pointerdown', down);
-  element.addEventListener('pointermove', move);
-  element.addEventListener('pointerup', up);
-  element.addEventListener('pointercancel', up);
-  element.addEventListener('pointerleave', leave);
-  element.addEventListener('wheel', wheel, { passive: false });
-  element.addEventListener('keydown', key);
+  const ends = [
+    heed(element, 'pointerdown', down),
+    heed(element, 'pointermove', move),
+    heed(element, 'pointerup', up),
+    heed(element, 'pointercancel', up),
+    heed(element, 'pointerleave', leave),
+    heed(element, 'wheel', wheel, { passive: false }),
+    heed(element, 'keydown', key),
+  ];
   return () => {
-    element.removeEventListener('pointerdown', down);
-    element.removeEventListener('pointermove', move);
-    element.removeEventListener('pointerup', up);
-    element.removeEventListener('pointercancel', up);
-    element.removeEventListener('pointerleave', leave);
-    element.removeEventListener('wheel', wheel);
-    element.removeEventListener('keydown', key);
+    for (const end of ends) end();
   };
+}
+
+/** Hear an element's event. Returns what ends it. */
+export function heed<Name extends keyof HTMLElementEventMap | 'webglcontextlost' | 'webglcontextrestored'>(
+  element: HTMLElement,
+  name: Name,
+  hear: (event: Name extends keyof HTMLElementEventMap ? HTMLElementEventMap[Name] : Event) => void,
+  options?: AddEventListenerOptions,
+): () => void {
+  element.addEventListener(name, hear as (event: Event) => void, options);
+  return () => element.removeEventListener(name, hear as (event: Event) => void);
 }
 
 /** What a key means; undefined: nothing. */

@@ -1,5 +1,6 @@
 // A picture that is drawn piece by piece over several frames, behind the one that is shown, and shown when complete.
 // A fine one goes through a multisampled buffer, which costs a software renderer four times as much.
+import type { Rgb } from './colour';
 
 interface Sheet {
   texture: WebGLTexture;
@@ -28,15 +29,15 @@ export class Layer {
     return this.front.texture;
   }
 
-  /** Begin a new picture, empty. */
-  begin(width: number, height: number, fine: boolean): void {
+  /** Begin a new picture, of one colour. */
+  begin(width: number, height: number, [red, green, blue]: Rgb, fine: boolean): void {
     const { gl } = this;
     this.fine = fine;
     if (width !== this.width || height !== this.height) this.size(width, height);
     // Only the hidden sheet: the one that is shown keeps its size until its successor is complete.
     if (width !== this.back.width || height !== this.back.height) this.allot(this.back);
     this.bind();
-    gl.clearColor(0, 0, 0, 0);
+    gl.clearColor(red, green, blue, 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
   }
 
@@ -56,6 +57,16 @@ export class Layer {
       gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
     }
     [this.front, this.back] = [this.back, this.front];
+  }
+
+  /** Copy the one that is shown to the canvas, where that has its size. False: it has not. */
+  copy(width: number, height: number): boolean {
+    const { gl, front } = this;
+    if (front.width !== width || front.height !== height) return false;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, front.target);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, null);
+    gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    return true;
   }
 
   private sheet(): Sheet {

@@ -1,31 +1,20 @@
 // The picture: what a gesture does to it, and when a frame is due. It draws when something changed, and else not.
 import type { Edges } from '../state/edges';
 import type { Tokens } from '../state/tokens';
-import {
-  type Bounds,
-  between,
-  type Camera,
-  fit,
-  outgrew,
-  pan,
-  toScreen,
-  toWorld,
-  type Viewport,
-  zoomAbout,
-} from './camera';
-import { baseRadius, PAINTS } from './colour';
+import { PAINTS, radiusOf } from './colour';
 import { Drawing } from './drawing';
-import { listen, type Meaning } from './gestures';
+import { heed, listen, type Meaning } from './gestures';
 import { Pace } from './pace';
-import { type Coincidence, FLASH_S, MOVE_S, Places, type ShadeBy, type SizeBy, STRIDE } from './places';
+import { type Coincidence, FLASH_S, MOVE_S, Places, type ShadeBy, type SizeBy } from './places';
 import { type Look, Scene } from './scene';
 import { Standout } from './standout';
+import { type Place, View } from './view';
 
-const GLIDE_S = 0.35;
 const REVIEW_MS = 1000;
 const REACH_PIXELS = 9;
 const DENSITY_MOST = 2;
-const UNIT: Bounds = { minX: -1, maxX: 1, minY: -1, maxY: 1 };
+/** How much of what is not picked out is still to be seen. */
+const STEPPED_BACK = 0.3;
 
 export interface Note {
   coincidence: Coincidence;
@@ -46,23 +35,18 @@ export class Picture {
   readonly pace = new Pace();
   private drawing: Drawing | null = null;
   private readonly standout: Standout;
-  private viewport: Viewport = { width: 1, height: 1 };
+  private readonly view: View;
   private density = 1;
-  private camera: Camera = { x: 0, y: 0, scaleX: 300, scaleY: 300 };
-  private glide: { from: Camera; to: Camera; since: number } | null = null;
   private theme: 'light' | 'dark' = 'dark';
   private still = false;
   private placing = false;
-  private pointer: { x: number; y: number } | null = null;
+  private pointer: Place | null = null;
   private requested = 0;
   private lastFrameMs: number | null = null;
   private activeUntil = 0;
   private seenTokens = -1;
   private reviewAtMs = 0;
   private review: ReturnType<typeof setTimeout> | null = null;
-  /** Whether somebody chose what is on screen; until then the picture keeps all of it there. */
-  private steered = false;
-  private fitted: Bounds | null = null;
   private readonly ends: (() => void)[] = [];
 
   constructor(
@@ -76,6 +60,7 @@ export class Picture {
     private readonly isNews: () => boolean,
   ) {
     this.places = new Places(tokens, (id) => edges.degree(id));
+    this.view = new View(() => this.places.bounds);
     this.standout = new Standout(labelHost, tokens, edges, this.places);
     this.begin();
     const resized = new ResizeObserver(() => this.resize());
@@ -120,7 +105,7 @@ export class Picture {
 
   /** Without motion: nothing glides, and what changed is marked without fading. */
   setStill(still: boolean): void {
-    this.still = still;
+    this.still = this.view.still = still;
   }
 
   setPlacing(placing: boolean): void {
@@ -131,24 +116,18 @@ export class Picture {
     this.standout.selected = id;
     this.pickOut();
     const slot = this.standout.selectedSlot;
-    if (slot >= 0) {
-      const at = this.places.positionAt(slot, Number.POSITIVE_INFINITY);
-      const { x, y } = toScreen(this.camera, this.viewport, at.x, at.y);
-      const { width, height } = this.viewport;
-      if (x < 40 || y < 40 || x > width - 40 || y > height - 40) this.glideTo({ ...this.camera, x: at.x, y: at.y });
-    }
+    if (slot >= 0) this.view.reveal(this.places.positionAt(slot, Number.POSITIVE_INFINITY), now());
     this.touch(false);
   }
 
   fit(): void {
-    this.steered = false;
-    this.glideTo(this.whole());
+    this.view.fit(now());
+    this.touch(false);
   }
 
   zoom(factor: number): void {
-    this.steered = true;
-    const { width, height } = this.viewport;
-    this.glideTo(zoomAbout(this.glide?.to ?? this.camera, this.viewport, width / 2, height / 2, factor));
+    this.view.zoom(factor, now());
+    this.touch(false);
   }
 
   /** The edges changed. */
@@ -157,22 +136,10 @@ export class Picture {
     this.touch(false);
   }
 
-  /** Where each token is drawn, by slot: x, y of the chosen level; NaN: an empty slot. */
-  positions(): Float32Array {
-    const { records, count } = this.places;
-    const positions = new Float32Array(count * 2).fill(Number.NaN);
-    for (let slot = 0; slot < count; slot++) {
-      if (this.places.isThere(slot)) positions.set(records.subarray(slot * STRIDE + 2, slot * STRIDE + 4), slot * 2);
-    }
-    return positions;
-  }
-
   /** Where a token is on screen, in CSS pixels from the picture's corner; null: it is not there. */
-  screenOf(id: string): { x: number; y: number } | null {
+  screenOf(id: string): Place | null {
     const slot = this.tokens.slotOf(id);
-    if (slot < 0) return null;
-    const at = this.places.positionAt(slot, now());
-    return toScreen(this.camera, this.viewport, at.x, at.y);
+    return slot < 0 ? null : this.view.toScreen(this.places.positionAt(slot, now()));
   }
 
   private begin(): void {
@@ -188,11 +155,7 @@ export class Picture {
     this.density = Math.min(DENSITY_MOST, window.devicePixelRatio || 1);
     this.canvas.width = Math.round(width * this.density);
     this.canvas.height = Math.round(height * this.density);
-    this.viewport = { width, height };
-    if (!this.steered) {
-      this.glide = null;
-      this.camera = this.whole();
-    }
+    this.view.resize(width, height);
     this.touch(true);
   }
 
@@ -228,66 +191,48 @@ export class Picture {
     this.drawing?.pickOut(pairs, slots);
   }
 
-  /** What shows all tokens. */
-  private whole(): Camera {
-    const { bounds } = this.places;
-    this.fitted = bounds ? { ...bounds } : null;
-    return fit(bounds ?? UNIT, this.viewport, Math.min(64, this.viewport.width / 10));
-  }
-
-  private glideTo(to: Camera): void {
-    if (this.still) {
-      this.glide = null;
-      this.camera = to;
-    } else this.glide = { from: this.camera, to, since: now() };
-    this.touch(false);
-  }
-
-  private moveCamera(to: Camera): void {
-    this.glide = null;
-    this.steered = true;
-    this.camera = to;
-    this.touch(false);
-  }
-
   private meaning(): Meaning {
+    const { view } = this;
+    const touched = (act: () => void) => {
+      act();
+      this.touch(false);
+    };
     return {
-      pan: (dx, dy) => this.moveCamera(pan(this.camera, dx, dy)),
-      zoom: (x, y, factor) => this.moveCamera(zoomAbout(this.camera, this.viewport, x, y, factor)),
+      pan: (dx, dy) => touched(() => view.pan(dx, dy)),
+      zoom: (x, y, factor) => touched(() => view.zoomAbout(x, y, factor)),
       tap: (x, y) => {
-        const at = toWorld(this.camera, this.viewport, x, y);
+        const at = view.toWorld(x, y);
         if (this.placing) this.events.placed(at.x, at.y);
         else this.events.select(this.tokens.faces[this.under(x, y)]?.id ?? null);
       },
-      hover: (x, y) => {
-        this.pointer = { x, y };
-        this.touch(false);
-      },
-      leave: () => {
-        this.pointer = null;
-        this.touch(false);
-      },
+      hover: (x, y) =>
+        touched(() => {
+          this.pointer = { x, y };
+        }),
+      leave: () =>
+        touched(() => {
+          this.pointer = null;
+        }),
       fit: () => this.fit(),
       step: (direction) => {
         const next = this.places.beside(this.standout.selectedSlot, direction);
         if (next >= 0) this.events.select(this.tokens.faces[next]?.id ?? null);
       },
       escape: () => this.events.select(null),
-      size: () => this.viewport,
+      size: () => view.viewport,
     };
   }
 
+  /** The token under a point of the screen, or -1. */
   private under(x: number, y: number): number {
-    const at = toWorld(this.camera, this.viewport, x, y);
+    const at = this.view.toWorld(x, y);
     const reach = REACH_PIXELS + this.radius();
-    return this.places.nearest(at.x, at.y, reach / this.camera.scaleX, reach / this.camera.scaleY);
+    const { scaleX, scaleY } = this.view.camera;
+    return this.places.nearest(at.x, at.y, reach / scaleX, reach / scaleY);
   }
 
   private radius(): number {
-    const base = baseRadius(this.tokens.count, this.viewport.width * this.viewport.height);
-    const whole = fit(this.places.bounds ?? UNIT, this.viewport);
-    const closer = Math.max(0.6, Math.min(4, Math.sqrt(this.camera.scaleX / whole.scaleX)));
-    return Math.min(14, base * closer);
+    return radiusOf(this.tokens.count, this.view.viewport, this.view.closeness);
   }
 
   private activeFor(seconds: number): void {
@@ -303,14 +248,15 @@ export class Picture {
   private readonly frame = (ms: number): void => {
     this.requested = 0;
     if (!this.drawing) return;
-    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, this.drawing.whole, ms);
+    const { drawn, whole } = this.drawing;
+    if (this.lastFrameMs !== null) this.pace.frame(ms - this.lastFrameMs, drawn, whole, ms);
     const time = now();
     if (this.seenTokens !== this.tokens.revision) this.lookOver(ms);
-    if (this.glide) this.advance(time);
+    this.view.advance(time);
     this.hover();
-    const active = time < this.activeUntil || this.glide !== null;
+    const active = time < this.activeUntil || this.view.gliding;
     const unfinished = this.drawing.frame(this.look(time), ms, active);
-    this.standout.annotate(time, this.camera, this.viewport, this.radius());
+    this.standout.annotate(time, this.view.camera, this.view.viewport, this.radius());
     const due = active || unfinished;
     this.lastFrameMs = due ? ms : null;
     if (due) this.requested ||= requestAnimationFrame(this.frame);
@@ -328,14 +274,7 @@ export class Picture {
     this.reviewAtMs = ms + REVIEW_MS;
     if (this.places.outgrown()) this.layOut(true);
     else this.reviewed();
-    if (!this.steered && outgrew(this.fitted, this.places.bounds)) this.fit();
-  }
-
-  private advance(time: number): void {
-    const glide = this.glide as NonNullable<typeof this.glide>;
-    const t = Math.min(1, (time - glide.since) / GLIDE_S);
-    this.camera = t === 1 ? glide.to : between(glide.from, glide.to, 1 - (1 - t) ** 3);
-    if (t === 1) this.glide = null;
+    this.view.follow(now());
   }
 
   private hover(): void {
@@ -351,21 +290,16 @@ export class Picture {
     return {
       paint,
       ramp: this.places.shadeBy === 'z' ? paint.zRamp : paint.typeRamp,
-      camera: this.camera,
-      viewport: this.viewport,
+      camera: this.view.camera,
+      viewport: this.view.viewport,
       density: this.density,
       now: time,
       radius: this.radius(),
       moveS: this.still ? 1e-6 : MOVE_S,
       still: this.still,
-      alpha: this.standout.selectedSlot >= 0 ? 0.3 : 1,
+      alpha: this.standout.selectedSlot >= 0 ? STEPPED_BACK : 1,
     };
   }
-}
-
-function heed(target: EventTarget, name: string, listener: (event: Event) => void): () => void {
-  target.addEventListener(name, listener);
-  return () => target.removeEventListener(name, listener);
 }
 
 /** Seconds since the page began: small enough for the GPU's floats. */

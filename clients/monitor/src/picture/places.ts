@@ -113,6 +113,16 @@ export class Places {
     return { x: fx + (tx - fx) * eased, y: fy + (ty - fy) * eased };
   }
 
+  /** Where each token comes to lie, by slot: x, y; NaN: an empty slot. */
+  positions(): Float32Array {
+    const positions = new Float32Array(this.count * 2).fill(Number.NaN);
+    for (let slot = 0; slot < this.count; slot++) {
+      const to = slot * STRIDE + 2;
+      if (this.isThere(slot)) positions.set(this.records.subarray(to, to + 2), slot * 2);
+    }
+    return positions;
+  }
+
   isThere(slot: number): boolean {
     return (this.records[slot * STRIDE + 5] ?? 0) > 0;
   }

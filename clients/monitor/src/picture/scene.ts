@@ -1,6 +1,6 @@
 // What is on the GPU: the records, the element index of the edges, and the programs. Knows nothing of time but `now`.
 import type { Edges } from '../state/edges';
-import { type Camera, ticks, type Viewport } from './camera';
+import { type Camera, same, ticks, type Viewport } from './camera';
 import { edgeAlpha, type Paint } from './colour';
 import { Layer } from './layer';
 import { FLASH_S, type Places, STRIDE } from './places';
@@ -34,8 +34,8 @@ interface Pass {
   glow: boolean;
 }
 
-/** Drawing a point takes about as long as that many edges. */
-const POINT_COST = 2;
+/** Drawing a point takes about as long as that many edges (measured without a GPU). */
+const POINT_COST = 1;
 
 export class Scene {
   private readonly gl: WebGL2RenderingContext;
@@ -135,7 +135,8 @@ export class Scene {
   /** Begin to draw all edges and points anew, as they look now, on the hidden sheet. */
   begin(look: Look, fine: boolean, glow: boolean): void {
     this.pass = { look, next: 0, glow };
-    this.layer.begin(...pixelsOf(look), fine);
+    this.layer.begin(...pixelsOf(look), look.paint.background, fine);
+    this.drawRules(look);
   }
 
   /** Draw on, for what `budget` edges cost; the last piece shows the sheet. */
@@ -183,12 +184,18 @@ export class Scene {
   draw(look: Look, places: Places, hot: Uint32Array | null): void {
     const { gl } = this;
     const { paint } = look;
+    const pixels = pixelsOf(look);
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    gl.viewport(0, 0, ...pixelsOf(look));
+    gl.viewport(0, 0, ...pixels);
+    // Before a copy too: a browser may clear a canvas at its first drawing since it was shown, and a copy is none.
     gl.clearColor(...paint.background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
-    this.drawRules(look);
-    if (hot) this.drawSheet(look);
+    const unmoved = this.drawnCamera !== null && same(this.drawnCamera, look.camera) && look.alpha === 1;
+    // To copy is several times cheaper for a software renderer than to draw a textured quad.
+    const copied = hot !== null && unmoved && this.layer.copy(...pixels);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    if (!hot) this.drawRules(look);
+    else if (!copied) this.drawSheet(look);
     gl.bindVertexArray(this.recordsArray);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.picked);
     if (this.pickedLines > 0) {

@@ -47,6 +47,11 @@ export class Load {
     private readonly pauseFor?: PauseFor,
   ) {}
 
+  /** Something could not be read: `begin` may be tried again. */
+  get failed(): boolean {
+    return this.loading.tokens === 'failed' || this.loading.edges === 'failed';
+  }
+
   /** Follow both topics and bring what is there. */
   async begin(): Promise<void> {
     this.tokensRead = this.beginTokens();
@@ -93,7 +98,12 @@ export class Load {
   }
 
   private async beginTokens(): Promise<void> {
-    await this.again(() => this.wire.subscribe('tokens'));
+    try {
+      await this.again(() => this.wire.subscribe('tokens'));
+    } catch (error) {
+      this.loading.tokens = 'failed';
+      throw error;
+    }
     await this.readTokens();
   }
 
@@ -124,10 +134,11 @@ export class Load {
   }
 
   private async beginEdges(): Promise<void> {
+    const round = this.edgeRound;
     this.loading.edges = 'replaying';
     try {
       const all = await this.again(() => this.wire.subscribe('graph', { since: 0 }));
-      if (this.edgeRound > 0) return;
+      if (round !== this.edgeRound) return;
       if (all.recovered && all.replay <= REPLAY_MOST) {
         this.replayEnd = this.loading.of = all.replay;
         this.replayed(this.loading.through);

@@ -1,5 +1,5 @@
 // All that the page knows, outside React: the connection, the stores, and a summary of them that changes slowly.
-import { CommandError, createWebSocket, type NeuroGraphWebSocket } from '@neurograph/client';
+import { CommandError, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Event } from '../wire';
 import { Edges } from './edges';
 import { Load, type Loading } from './load';
@@ -46,7 +46,6 @@ export class Monitor {
   readonly edges: Edges;
   readonly stream = new Stream();
   readonly load: Load;
-  readonly ws: NeuroGraphWebSocket;
   private readonly story = new Story();
   private readonly rates = new Map<string, Rate>();
   private readonly listeners = new Set<() => void>();
@@ -60,13 +59,9 @@ export class Monitor {
   private sinking: ReturnType<typeof setTimeout> | null = null;
   private pings: ReturnType<typeof setInterval> | null = null;
 
-  constructor(options: { url?: string; token?: string; tokensMost?: number } = {}) {
-    this.tokens = new Tokens(options.tokensMost);
+  constructor(readonly ws: NeuroGraphWebSocket) {
+    this.tokens = new Tokens();
     this.edges = new Edges(this.tokens);
-    this.ws = createWebSocket({
-      ...(options.url ? { url: options.url } : {}),
-      ...(options.token ? { token: options.token } : {}),
-    });
     this.load = new Load(this.ws, this.tokens, this.edges, this.touch);
     for (const topic of OWN_TOPICS) this.rates.set(topic, new Rate());
     this.summary = this.summarize();
@@ -74,8 +69,13 @@ export class Monitor {
   }
 
   open(): void {
-    this.ws.connect().catch((error: unknown) => this.refused(error));
+    this.connect();
     this.pings = setInterval(() => void this.ping(), PING_MS);
+  }
+
+  /** Connect, for the first time or again after an end. */
+  connect(): void {
+    this.ws.connect().catch((error: unknown) => this.refused(error));
   }
 
   close(): void {
@@ -118,7 +118,7 @@ export class Monitor {
       this.server = `${greeting.server.name} ${greeting.server.version}`;
       this.nextAtMs = null;
       this.story.connected(Date.now(), this.server);
-      if (!this.began) this.begin();
+      if (!this.began || this.load.failed) this.begin();
       void this.ping();
       this.tell();
     });

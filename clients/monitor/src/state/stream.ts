@@ -1,5 +1,6 @@
 // The last events, newest last, and what of them a filter lets through.
 import type { Event } from '../wire';
+import { labelOf } from './tokens';
 
 export const STREAM_LENGTH = 1000;
 
@@ -11,8 +12,11 @@ export interface StreamEntry {
   seq: number | null;
   atMs: number;
   sender: string;
-  /** The token that it is about, where there is one. */
+  /** The token that it is about, where there is one; of an edge, its source. */
   tokenId: string | null;
+  /** Of an edge, its target. */
+  targetId: string | null;
+  /** What it says beside the tokens' names. */
   brief: string;
   /** All that the filter's text is looked for in, in lower case. */
   haystack: string;
@@ -59,6 +63,7 @@ function entryOf(event: Event, number: number): StreamEntry {
   const payload = event.payload as Record<string, unknown>;
   const brief = briefOf(event.type, payload);
   const tokenId = textOf(payload.token_id) || textOf(payload.source_id);
+  const targetId = textOf(payload.target_id);
   const sender = event.sender_id ?? '';
   return {
     number,
@@ -68,26 +73,23 @@ function entryOf(event: Event, number: number): StreamEntry {
     atMs: event.timestamp,
     sender,
     tokenId: tokenId || null,
+    targetId: targetId || null,
     brief,
-    haystack: `${event.topic} ${event.type} ${sender} ${brief} ${tokenId} ${textOf(payload.target_id)}`.toLowerCase(),
+    haystack: `${event.topic} ${event.type} ${sender} ${brief} ${tokenId} ${targetId} ${nameOf(payload)}`.toLowerCase(),
   };
 }
 
-/** One line that says what an event is about. */
+/** What an event says, in a few words, beside the names of its tokens. */
 export function briefOf(type: string, payload: Record<string, unknown>): string {
   switch (type) {
     case 'token.created':
-    case 'token.updated': {
-      const metadata = (payload.metadata ?? {}) as Record<string, unknown>;
-      const name =
-        textOf(metadata.name) || textOf(metadata.label) || textOf(metadata.title) || shortId(payload.token_id);
-      return `${name} · ${textOf(payload.type)} · w ${roundOf(payload.weight)} · v${payload.version}`;
-    }
+    case 'token.updated':
+      return `${textOf(payload.type)} · ${roundOf(payload.weight)} · v${payload.version}`;
     case 'token.deleted':
-      return shortId(payload.token_id);
+      return '';
     case 'graph.connected':
     case 'graph.disconnected':
-      return `${shortId(payload.source_id)} → ${shortId(payload.target_id)} · ${textOf(payload.type)}`;
+      return textOf(payload.type);
     case 'experience.recorded':
       return `${textOf(payload.event_type)} · reward ${roundOf(payload.reward)}`;
     case 'system.status':
@@ -97,9 +99,17 @@ export function briefOf(type: string, payload: Record<string, unknown>): string 
   }
 }
 
-/** The end of an id: version 7 begins with the time, so that neighbours in time begin alike. */
+/** A token's name, where the event carries it. */
+function nameOf(payload: Record<string, unknown>): string {
+  const { metadata } = payload;
+  return typeof metadata === 'object' && metadata !== null
+    ? labelOf({ metadata: metadata as Record<string, unknown> })
+    : '';
+}
+
+/** The part of an id that tells neighbours in time apart: the server's ids count there, and end in what is the server's. */
 export function shortId(id: unknown): string {
-  return typeof id === 'string' ? `…${id.slice(-6)}` : '';
+  return typeof id === 'string' ? `…${id.slice(20, 23)}${id.slice(24, 28)}` : '';
 }
 
 function textOf(value: unknown): string {

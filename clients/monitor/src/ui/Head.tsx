@@ -1,7 +1,7 @@
 import type { Summary } from '../state/monitor';
 import { type Chapter, sentenceOf } from '../state/story';
 import { clock, count, rate, roundTrip } from './format';
-import { type ThemeChoice, useNow, useSummary } from './hooks';
+import { type ThemeChoice, useMonitor, useNow, useSummary } from './hooks';
 import { Icon } from './Icon';
 import { TokenAsked } from './TokenAsked';
 
@@ -12,6 +12,7 @@ interface Props {
 }
 
 export function Head({ theme, onTheme, onToken }: Props) {
+  const monitor = useMonitor();
   const summary = useSummary();
   const events = summary.topics.reduce((sum, topic) => sum + topic.perSecond, 0);
   return (
@@ -23,6 +24,11 @@ export function Head({ theme, onTheme, onToken }: Props) {
         </span>
       </h1>
       <Connection summary={summary} />
+      {summary.state === 'ended' && (
+        <button type="button" onClick={() => monitor.connect()}>
+          Connect again
+        </button>
+      )}
       <p className="latest">{latestOf(summary)}</p>
       <dl className="numbers">
         <div>

@@ -1,4 +1,5 @@
 // Makes the monitor, and makes it anew with another token where the server asks for one.
+import { createWebSocket } from '@neurograph/client';
 import { useEffect, useState } from 'react';
 import { Monitor } from '../state/monitor';
 import { Board } from './Board';
@@ -8,7 +9,7 @@ export function Page() {
   const [token, setToken] = useState<string | null>(null);
   const [monitor, setMonitor] = useState<Monitor | null>(null);
   useEffect(() => {
-    const made = new Monitor(token ? { token } : {});
+    const made = new Monitor(createWebSocket(token ? { token } : {}));
     setMonitor(made);
     made.open();
     return () => made.close();

@@ -172,7 +172,7 @@ function Legend({ chosen, onChosen, theme, zRange }: LegendProps) {
   return (
     <div className="legend">
       <label>
-        colour
+        <span className="what">colour</span>
         <select
           value={chosen.shadeBy}
           onChange={(event) => onChosen({ ...chosen, shadeBy: event.target.value as ShadeBy })}
@@ -189,7 +189,7 @@ function Legend({ chosen, onChosen, theme, zRange }: LegendProps) {
         </span>
       )}
       <label>
-        size
+        <span className="what">size</span>
         <select
           value={chosen.sizeBy}
           onChange={(event) => onChosen({ ...chosen, sizeBy: event.target.value as SizeBy })}

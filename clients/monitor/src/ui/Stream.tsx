@@ -1,7 +1,7 @@
 // The last events. Only the rows that are on screen are in the document.
 import { useEffect, useRef, useState } from 'react';
-import { STREAM_LENGTH, type StreamEntry } from '../state/stream';
-import { clockFine, count } from './format';
+import { STREAM_LENGTH, type StreamEntry, shortId } from '../state/stream';
+import { clock, clockFine, count } from './format';
 import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
 
@@ -122,32 +122,30 @@ function Rows({ entries, onSelect, onReading }: RowsProps) {
 }
 
 function Row({ entry, top, onSelect }: { entry: StreamEntry; top: number; onSelect: (id: string) => void }) {
-  const { tokenId } = entry;
+  const { tokens } = useMonitor();
+  const name = (id: string) => tokens.faces[tokens.slotOf(id)]?.label || shortId(id);
+  const { tokenId, targetId } = entry;
   const inside = (
     <>
-      <time>{clockFine(entry.atMs)}</time>
+      <time>{clock(entry.atMs)}</time>
       <i className="chip" />
       <span className="type">{entry.type}</span>
-      <span className="brief">{entry.brief}</span>
+      <span className="brief">
+        {tokenId && <b>{targetId ? `${name(tokenId)} → ${name(targetId)}` : name(tokenId)}</b>} {entry.brief}
+      </span>
     </>
   );
-  const style = { transform: `translateY(${top}px)` };
-  const title = `${entry.topic} ${entry.seq ?? ''} ${entry.sender ? `from ${entry.sender}` : ''}`;
-  return tokenId ? (
-    <button
-      type="button"
-      className="row"
-      data-topic={entry.topic}
-      data-type={entry.type}
-      style={style}
-      title={title}
-      onClick={() => onSelect(tokenId)}
-    >
+  const facts = {
+    className: 'row',
+    'data-topic': entry.topic,
+    'data-type': entry.type,
+    style: { transform: `translateY(${top}px)` },
+    title: `${entry.topic} ${entry.seq ?? ''} ${clockFine(entry.atMs)} ${entry.sender ? `from ${entry.sender}` : ''}`,
+  };
+  if (!tokenId) return <div {...facts}>{inside}</div>;
+  return (
+    <button type="button" {...facts} onClick={() => onSelect(tokenId)}>
       {inside}
     </button>
-  ) : (
-    <div className="row" data-topic={entry.topic} data-type={entry.type} style={style} title={title}>
-      {inside}
-    </div>
   );
 }

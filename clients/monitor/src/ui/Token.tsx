@@ -11,6 +11,7 @@ import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
 import type { AskForPlace, Connecting } from './Inspector';
 import { Neighbors } from './Neighbors';
+import { Overview } from './Overview';
 
 interface Props {
   id: string | null;
@@ -22,15 +23,7 @@ interface Props {
 }
 
 export function Token({ id, ...rest }: Props) {
-  if (!id) {
-    return (
-      <div className="empty">
-        <p>No token is selected.</p>
-        <p>Click one in the picture, or choose one under Find.</p>
-      </div>
-    );
-  }
-  return <Selected id={id} {...rest} />;
+  return id ? <Selected id={id} {...rest} /> : <Overview onSelect={rest.onSelect} />;
 }
 
 function Selected({ id, level, onSelect, connecting, placing, askForPlace }: Props & { id: string }) {

@@ -10,6 +10,7 @@ export const moment = (iso: string): string => MOMENT.format(new Date(iso));
 
 export function rate(perSecond: number): string {
   if (perSecond === 0) return '0';
+  if (perSecond >= 1000) return `${(perSecond / 1000).toFixed(1)}k`;
   return perSecond < 10 ? perSecond.toFixed(1) : count(Math.round(perSecond));
 }
 
