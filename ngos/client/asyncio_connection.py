@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
 
-from ngos.client.address import Address
+from ngos.client.address import CLOSE_S, Address
 from ngos.client.asyncio_socket import Socket, lost, open_socket
 from ngos.client.errors import NO_GOODBYE, ConnectFailed, ConnectionLost
 from ngos.client.heartbeat import Heartbeat
 from ngos.client.session import Session, State
+from ngos.protocol.close import CloseCode
 
 _T = TypeVar("_T")
 
@@ -126,10 +127,18 @@ class Line:
             wait_s = self._session.disconnected(reason, loop.time() - start_s)
             self._tell()
             if code is not None:
-                await socket.close(code)  # the reader is alive, and reads the answer
+                await self._say_goodbye(socket, code)
             return wait_s
         finally:
             await _ended(*tasks)
+
+    async def _say_goodbye(self, socket: Socket, code: CloseCode) -> None:
+        """Close; the reader is alive, and reads the answer. To a peer that reads nothing, not even this can be sent."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await socket.close(code)
+        except TimeoutError:
+            pass  # it is cut
 
     async def _read(self, socket: Socket) -> ConnectionLost:
         """Read until the socket is closed, and return why; also when nobody wants it any more."""

@@ -386,6 +386,24 @@ def test_no_goodbye_from_the_server(shell: Shell) -> None:
 
 
 @on_each_shell
+def test_no_room_for_a_goodbye(shell: Shell) -> None:
+    """Tries to hold up who leaves, by a server that reads nothing: the close frame has to wait behind what waits."""
+
+    async def script(_peer: Peer) -> None:
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with shell.connect(url, request_s=0.2) as client:
+            for _ in range(200):
+                client.queue("publish", {"text": "x" * 60_000})
+            with pytest.raises(RequestTimeout):
+                await client.ping()
+
+    with scripted(script) as url:
+        shell.run(main)
+
+
+@on_each_shell
 def test_the_queue_is_bounded(shell: Shell) -> None:
     """Tries to queue more than `queue_bytes` by way of a shell."""
     received: list[object] = []
