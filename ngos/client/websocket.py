@@ -178,15 +178,20 @@ class NeuroGraphWebSocketClient:
         return id_
 
     async def request(self, type: str, payload: Mapping[str, Any] | None = None, *, id: str | None = None) -> Message:
-        """Send a message and return its reply, which handlers hear too. Raises as `Client.request` does."""
-        _, outcome, _ = self._begin(type, payload or {}, id)
-        followed = self._followed.get(str((payload or {}).get("topic"))) if type == "subscribe" else None
+        """Send a message and return its reply, which handlers hear too. Waits as `send`, raises as `Client.request`."""
+        free = await self._replies.room()
         try:
-            message = await outcome
-        finally:
-            if followed is not None:
-                followed.heard.set()
-        self._spawn(self._handlers.hear(message))
+            _, outcome, _ = self._begin(type, payload or {}, id)
+            followed = self._followed.get(str((payload or {}).get("topic"))) if type == "subscribe" else None
+            try:
+                message = await outcome
+            finally:
+                if followed is not None:
+                    followed.heard.set()
+        except BaseException:
+            free()
+            raise
+        self._spawn(self._handlers.hear(message)).add_done_callback(lambda _: free())
         return message
 
     # Inside

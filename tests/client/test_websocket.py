@@ -175,6 +175,30 @@ def test_a_handler_may_call_anything() -> None:
     assert [] == run(creating, main)
 
 
+def test_slow_handlers_hold_up_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to pile up replies before a handler that is slow, by asking instead of sending."""
+    monkeypatch.setattr("ngos.client.replies.UNHEARD", 3)
+
+    async def main(client: NeuroGraphWebSocketClient) -> None:
+        go_on = asyncio.Event()
+
+        async def slow(_message: dict[str, Any]) -> None:
+            await go_on.wait()
+
+        client.on("pong", slow)
+        async with client:
+            for _ in range(3):
+                await client.request("ping")
+            fourth = asyncio.create_task(client.request("ping"))
+            await asyncio.sleep(0)  # it begins
+            await client.client.ping()  # whose answer would come after that of the fourth
+            assert not fourth.done()
+            go_on.set()
+            assert "pong" == (await fourth)["type"]
+
+    assert [] == run(creating, main)
+
+
 def test_errors() -> None:
     """Tries to keep an error from the handlers of `error`, or from who asked."""
 
