@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import socket
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -44,8 +45,13 @@ class Address:
     connect_s: float
 
     @classmethod
-    def of(cls, url: str, client_id: str, token: str | None, connect_s: float) -> Address:
-        """Read a URL. Raises ConnectFailed where it, or the token, can't be sent: the caller's fault."""
+    def of(cls, url: str, client_id: str | None, token: str | None, connect_s: float) -> Address:
+        """Read a URL; without a `client_id` one is made.
+
+        Raises ConnectFailed where it, or the token, can't be sent: the caller's fault.
+        """
+        # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
+        client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
         try:
             parts = urlsplit(url)
             port = parts.port

@@ -11,7 +11,6 @@ package except the other shells, and the protocol.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -49,8 +48,6 @@ async def connect(
     The block is to be entered and left by one task; others may use the client. Cancelled, it still says goodbye to
     the server, for at most a second, and no task is left when it is over.
     """
-    # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
-    client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
     address = Address.of(url, client_id, token, connect_s)
     changed = _Lot()
     session = Session(

@@ -10,7 +10,6 @@ except the other shells, and the protocol.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -60,8 +59,6 @@ async def connect(
     at most a second.
     """
     failure: Exception | None = None
-    # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
-    client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
     address = Address.of(url, client_id, token, connect_s)
     changed = trio.lowlevel.ParkingLot()
     session = Session(
