@@ -250,6 +250,21 @@ describe('hostile servers', () => {
     expect(await silent.closed).toMatchObject({ code: 1006 });
   });
 
+  it('try to have Pongs pile up that they do not read', async () => {
+    const url = await serve((socket, accept) => {
+      socket.pause();
+      socket.write(`${HANDSHAKE}Sec-WebSocket-Accept: ${accept}\r\n\r\n`);
+      const pings = Buffer.concat(Array.from({ length: 200_000 }, () => frame(OPCODE.PING, 'x'.repeat(125))));
+      socket.write(Buffer.concat([pings, frame(OPCODE.TEXT, 'done')]));
+    });
+    const { socket } = open(url);
+    await new Promise<void>((resolve) => {
+      socket.onmessage = () => resolve();
+    });
+    expect(Reflect.get(socket, 'bufferedAmount')).toBeLessThan(1_000_000);
+    socket.close();
+  });
+
   it('try to be there where nothing listens', async () => {
     const { socket, closed } = open('ws://127.0.0.1:1/');
     await closed;

@@ -91,7 +91,10 @@ class OwnSocket implements Socket {
     const reader = new FrameReader({
       text: (data) => this.onmessage?.({ data }),
       binary: (bytes) => this.onmessage?.({ data: new Uint8Array(bytes).buffer }),
-      ping: (payload) => this.#write(OPCODE.PONG, payload),
+      // Not every Ping needs a Pong (RFC 6455 section 5.5.3): to a server that reads none, they would pile up.
+      ping: (payload) => {
+        if (!stream.writableNeedDrain) this.#write(OPCODE.PONG, payload);
+      },
       close: (code, reason) => {
         this.#lost = { code, reason };
         this.#sayClose(code, '');
