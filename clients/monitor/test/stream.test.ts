@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { STREAM_LENGTH, Stream, shortId } from '../src/state/stream';
+import { STREAM_LENGTH, Stream } from '../src/state/stream';
+import { shortId } from '../src/state/tokens';
 import type { Event } from '../src/wire';
 
 const ALL = { text: '', hidden: new Set<string>() };

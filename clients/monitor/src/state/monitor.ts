@@ -200,13 +200,10 @@ export class Monitor {
       needsToken: this.needsToken,
       server: this.server,
       chapters: this.story.chapters,
-      topics: [...this.rates].map(([name, rate]) => ({
-        name,
-        seq: this.ws.position(name)?.seq ?? null,
-        epoch: this.ws.position(name)?.epoch ?? null,
-        perSecond: rate.perSecond(now),
-        series: rate.series(now),
-      })),
+      topics: [...this.rates].map(([name, rate]) => {
+        const { seq, epoch } = this.ws.position(name) ?? { seq: null, epoch: null };
+        return { name, seq, epoch, perSecond: rate.perSecond(now), series: rate.series(now) };
+      }),
       tokens: this.tokens.count,
       edges: this.edges.count,
       evicted: this.tokens.evicted,

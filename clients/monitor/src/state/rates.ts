@@ -23,11 +23,12 @@ export class Rate {
 
   /** Events per second, over the last `seconds` full seconds. */
   perSecond(atMs: number, seconds = 5): number {
-    return (
-      this.series(atMs)
-        .slice(-seconds)
-        .reduce((sum, count) => sum + count, 0) / seconds
-    );
+    this.advance(atMs);
+    let sum = 0;
+    for (let back = 1; back <= Math.min(seconds, this.second); back++) {
+      sum += this.counts[(this.second - back) % this.counts.length] ?? 0;
+    }
+    return sum / seconds;
   }
 
   private advance(atMs: number): void {

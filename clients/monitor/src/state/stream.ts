@@ -18,8 +18,8 @@ export interface StreamEntry {
   targetId: string | null;
   /** What it says beside the tokens' names. */
   brief: string;
-  /** All that the filter's text is looked for in, in lower case. */
-  haystack: string;
+  /** The token's name, where the event carries it. */
+  name: string;
 }
 
 export interface StreamFilter {
@@ -38,11 +38,6 @@ export class Stream {
     this.ring[number % STREAM_LENGTH] = entryOf(event, number);
   }
 
-  clear(): void {
-    this.ring.length = 0;
-    this.total = 0;
-  }
-
   /** What the filter lets through, newest first; `upTo`: nothing that came after that many events. */
   entries(filter: StreamFilter, upTo = this.total): StreamEntry[] {
     const found: StreamEntry[] = [];
@@ -56,26 +51,27 @@ export class Stream {
 }
 
 function passes(entry: StreamEntry, needle: string, hidden: ReadonlySet<string>): boolean {
-  return !hidden.has(entry.topic) && (needle === '' || entry.haystack.includes(needle));
+  return !hidden.has(entry.topic) && (needle === '' || haystackOf(entry).includes(needle));
+}
+
+/** All that the filter's text is looked for in; made when there is a text, not with each event. */
+function haystackOf({ topic, type, sender, brief, tokenId, targetId, name }: StreamEntry): string {
+  return `${topic} ${type} ${sender} ${brief} ${tokenId ?? ''} ${targetId ?? ''} ${name}`.toLowerCase();
 }
 
 function entryOf(event: Event, number: number): StreamEntry {
   const payload = event.payload as Record<string, unknown>;
-  const brief = briefOf(event.type, payload);
-  const tokenId = textOf(payload.token_id) || textOf(payload.source_id);
-  const targetId = textOf(payload.target_id);
-  const sender = event.sender_id ?? '';
   return {
     number,
     topic: event.topic,
     type: event.type,
     seq: event.seq ?? null,
     atMs: event.timestamp,
-    sender,
-    tokenId: tokenId || null,
-    targetId: targetId || null,
-    brief,
-    haystack: `${event.topic} ${event.type} ${sender} ${brief} ${tokenId} ${targetId} ${nameOf(payload)}`.toLowerCase(),
+    sender: event.sender_id ?? '',
+    tokenId: textOf(payload.token_id) || textOf(payload.source_id) || null,
+    targetId: textOf(payload.target_id) || null,
+    brief: briefOf(event.type, payload),
+    name: nameOf(payload),
   };
 }
 
@@ -105,11 +101,6 @@ function nameOf(payload: Record<string, unknown>): string {
   return typeof metadata === 'object' && metadata !== null
     ? labelOf({ metadata: metadata as Record<string, unknown> })
     : '';
-}
-
-/** The part of an id that tells neighbours in time apart: the server's ids count there, and end in what is the server's. */
-export function shortId(id: unknown): string {
-  return typeof id === 'string' ? `…${id.slice(20, 23)}${id.slice(24, 28)}` : '';
 }
 
 function textOf(value: unknown): string {

@@ -49,6 +49,11 @@ export class Tokens {
     return this.slots.get(id) ?? -1;
   }
 
+  /** What people call a token, or a short form of its id. */
+  nameOf(id: string): string {
+    return this.faces[this.slotOf(id)]?.label || shortId(id);
+  }
+
   /** How many slots there are, free ones included. */
   get slotCount(): number {
     return this.faces.length;
@@ -152,6 +157,11 @@ export class Tokens {
     this.revision++;
     for (const listener of this.listeners) listener(slot, what, id);
   }
+}
+
+/** The part of an id that tells neighbours in time apart: the server's ids count there, and end in what is the server's. */
+export function shortId(id: unknown): string {
+  return typeof id === 'string' ? `…${id.slice(20, 23)}${id.slice(24, 28)}` : '';
 }
 
 /** What people call it: a name in its metadata, or nothing. */

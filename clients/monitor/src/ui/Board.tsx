@@ -5,7 +5,7 @@ import type { Picture as PictureEngine } from '../picture/picture';
 import type { ShadeBy, SizeBy } from '../picture/places';
 import { Head } from './Head';
 import { useMonitor, useTheme } from './hooks';
-import { Inspector, type Tab } from './Inspector';
+import { Inspector, TABS, type Tab } from './Inspector';
 import { Picture } from './Picture';
 import { Stream } from './Stream';
 import { Topics } from './Topics';
@@ -16,8 +16,9 @@ export interface Chosen {
   sizeBy: SizeBy;
 }
 
-const VIEWS = ['Events', 'Topics', 'Token', 'Find', 'New'] as const;
+const VIEWS = ['Events', 'Topics', ...TABS] as const;
 type View = (typeof VIEWS)[number];
+const isTab = (view: View): view is Tab => view !== 'Events' && view !== 'Topics';
 
 export function Board({ onToken }: { onToken: (token: string) => void }) {
   const monitor = useMonitor();
@@ -35,7 +36,7 @@ export function Board({ onToken }: { onToken: (token: string) => void }) {
 
   const show = useCallback((next: View) => {
     setView(next);
-    if (next === 'Token' || next === 'Find' || next === 'New') setTab(next);
+    if (isTab(next)) setTab(next);
   }, []);
 
   const select = useCallback(
@@ -103,7 +104,7 @@ export function Board({ onToken }: { onToken: (token: string) => void }) {
         </aside>
         <Inspector
           tab={tab}
-          onTab={(next) => show(next)}
+          onTab={show}
           level={chosen.level}
           selected={selected}
           onSelect={select}

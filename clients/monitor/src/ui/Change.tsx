@@ -3,6 +3,7 @@ import { changesOf, draftOf, type Faults, read } from '../forms/draft';
 import { faultsOfError, isConflict } from '../forms/send';
 import type { Token } from '../wire';
 import { usePlace } from './Create';
+import { Fault } from './Fault';
 import { Fields } from './Fields';
 import { useMonitor } from './hooks';
 import type { AskForPlace } from './Inspector';
@@ -24,9 +25,7 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
   /** The token as somebody else left it. */
   const [newer, setNewer] = useState<Token | null>(null);
   const [busy, setBusy] = useState(false);
-  const place = usePlace(level, placing, askForPlace, (x, y) =>
-    setDraft((now) => ({ ...now, x: now.x.with(level, x), y: now.y.with(level, y) })),
-  );
+  const place = usePlace(level, placing, askForPlace, setDraft);
   // The refusal may be here before the event, so that `token` may still be the old one.
   const askForNewer = async () => {
     try {
@@ -59,7 +58,7 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
     <form className="token-form" aria-label="Change the token" onSubmit={(event) => void change(event)}>
       <Fields draft={draft} faults={faults} level={level} placing={placing} onDraft={setDraft} onPlace={place} />
       {newer && (
-        <p className="fault" role="alert">
+        <Fault>
           Somebody changed this token meanwhile: it is at version {newer.version}, this form at {base.version}.{' '}
           <button
             type="button"
@@ -72,13 +71,9 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
           >
             Fill in the newer one
           </button>
-        </p>
+        </Fault>
       )}
-      {faults.form && (
-        <p className="fault" role="alert">
-          {faults.form}
-        </p>
-      )}
+      <Fault>{faults.form}</Fault>
       <div className="acts">
         <button type="submit" className="main-act" disabled={busy}>
           {busy ? 'Saving…' : 'Save changes'}

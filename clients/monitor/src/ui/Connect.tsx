@@ -1,7 +1,7 @@
 import { type FormEvent, useState } from 'react';
 import type { Faults } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
-import { shortId } from '../state/stream';
+import { Fault } from './Fault';
 import { Field } from './Fields';
 import { useMonitor } from './hooks';
 import type { Connecting } from './Inspector';
@@ -14,7 +14,6 @@ export function Connect({ connecting }: { connecting: Connecting }) {
   const [weight, setWeight] = useState('1');
   const [both, setBoth] = useState(false);
   const [faults, setFaults] = useState<Faults>({});
-  const name = (id: string) => monitor.tokens.faces[monitor.tokens.slotOf(id)]?.label || shortId(id);
   if (!from) return null;
   if (!to) {
     return (
@@ -40,7 +39,7 @@ export function Connect({ connecting }: { connecting: Connecting }) {
   return (
     <form className="token-form connect" aria-label="Connect two tokens" onSubmit={(event) => void connect(event)}>
       <p className="pair">
-        <b>{name(from)}</b> {both ? '↔' : '→'} <b>{name(to)}</b>
+        <b>{monitor.tokens.nameOf(from)}</b> {both ? '↔' : '→'} <b>{monitor.tokens.nameOf(to)}</b>
       </p>
       <div className="field-row">
         <Field label="Type" fault={faults.type}>
@@ -61,11 +60,7 @@ export function Connect({ connecting }: { connecting: Connecting }) {
         <input type="checkbox" checked={both} onChange={(event) => setBoth(event.target.checked)} />
         in both directions
       </label>
-      {faults.form && (
-        <p className="fault" role="alert">
-          {faults.form}
-        </p>
-      )}
+      <Fault>{faults.form}</Fault>
       <div className="acts">
         <button type="submit" className="main-act">
           Connect

@@ -1,6 +1,7 @@
-import { type FormEvent, useEffect, useRef, useState } from 'react';
-import { emptyDraft, type Faults, read } from '../forms/draft';
+import { type FormEvent, useEffect, useState } from 'react';
+import { type Draft, emptyDraft, type Faults, read } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
+import { Fault } from './Fault';
 import { Fields } from './Fields';
 import { useMonitor, useSummary } from './hooks';
 import type { AskForPlace } from './Inspector';
@@ -18,9 +19,7 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
   const [draft, setDraft] = useState(emptyDraft);
   const [faults, setFaults] = useState<Faults>({});
   const [busy, setBusy] = useState(false);
-  const place = usePlace(level, placing, askForPlace, (x, y) =>
-    setDraft((now) => ({ ...now, x: now.x.with(level, x), y: now.y.with(level, y) })),
-  );
+  const place = usePlace(level, placing, askForPlace, setDraft);
   const create = async (event: FormEvent) => {
     event.preventDefault();
     const { fields, faults: found } = read(draft);
@@ -39,11 +38,7 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
   return (
     <form className="token-form" aria-label="Create a token" onSubmit={(event) => void create(event)}>
       <Fields draft={draft} faults={faults} level={level} placing={placing} onDraft={setDraft} onPlace={place} />
-      {faults.form && (
-        <p className="fault" role="alert">
-          {faults.form}
-        </p>
-      )}
+      <Fault>{faults.form}</Fault>
       <button type="submit" className="main-act" disabled={busy}>
         {busy ? 'Creating…' : 'Create token'}
       </button>
@@ -52,26 +47,19 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
   );
 }
 
-/** Toggles the asking for a point of the picture; whoever goes away asks no longer. */
+/** Toggles the asking for a point of the picture at this level; whoever goes away, or to another one, asks no longer. */
 export function usePlace(
   level: number,
   placing: boolean,
   askForPlace: AskForPlace,
-  hear: (x: string, y: string) => void,
+  onDraft: (change: (draft: Draft) => Draft) => void,
 ): () => void {
-  const heard = useRef(hear);
-  heard.current = hear;
-  useEffect(() => () => askForPlace(null), [askForPlace]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: a point of another level is none of this one's
-  useEffect(() => askForPlace(null), [level, askForPlace]);
+  useEffect(() => () => askForPlace(null), [level, askForPlace]);
   const text = (value: number) => String(Number(value.toPrecision(5)));
-  return () =>
-    askForPlace(
-      placing
-        ? null
-        : (x, y) => {
-            heard.current(text(x), text(y));
-            askForPlace(null);
-          },
-    );
+  const place = (x: number, y: number) => {
+    onDraft((draft) => ({ ...draft, x: draft.x.with(level, text(x)), y: draft.y.with(level, text(y)) }));
+    askForPlace(null);
+  };
+  return () => askForPlace(placing ? null : place);
 }

@@ -2,6 +2,7 @@
 import { type ReactNode, useId } from 'react';
 import { AXES, type Draft, type Faults } from '../forms/draft';
 import { LEVELS } from '../wire';
+import { Fault } from './Fault';
 import { Icon } from './Icon';
 
 interface FieldProps {
@@ -16,11 +17,7 @@ export function Field({ label, fault, children }: FieldProps) {
     <div className="field" data-fault={fault !== undefined}>
       <label htmlFor={id}>{label}</label>
       {children({ id, 'aria-invalid': fault !== undefined, 'aria-describedby': fault ? `${id}-fault` : undefined })}
-      {fault && (
-        <p className="fault" id={`${id}-fault`} role="alert">
-          {fault}
-        </p>
-      )}
+      <Fault id={`${id}-fault`}>{fault}</Fault>
     </div>
   );
 }
@@ -104,11 +101,7 @@ function Coordinates({ draft, faults, level, placing, onDraft, onPlace }: Fields
           <CoordinatesRow key={index} index={index} draft={draft} onDraft={onDraft} />
         ))}
       </details>
-      {faults.coordinates && (
-        <p className="fault" role="alert">
-          {faults.coordinates}
-        </p>
-      )}
+      <Fault>{faults.coordinates}</Fault>
     </fieldset>
   );
 }

@@ -1,7 +1,6 @@
 // The tokens as a table: what the picture shows, for eyes and for screen readers.
 import { useMemo, useState } from 'react';
-import { shortId } from '../state/stream';
-import type { TokenFace } from '../state/tokens';
+import { shortId, type TokenFace } from '../state/tokens';
 import { count, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 

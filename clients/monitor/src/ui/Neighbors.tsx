@@ -1,8 +1,8 @@
 import { useState } from 'react';
 import { faultsOfError } from '../forms/send';
 import type { EdgeFace } from '../state/edges';
-import { shortId } from '../state/stream';
 import { Confirm } from './Confirm';
+import { Fault } from './Fault';
 import { count, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
@@ -15,7 +15,7 @@ export function Neighbors({ id, onSelect }: { id: string; onSelect: (id: string)
   const [cutting, setCutting] = useState<EdgeFace | null>(null);
   const [fault, setFault] = useState('');
   const edges = monitor.edges.at(id).sort((a, b) => b.weight - a.weight);
-  const name = (other: string) => monitor.tokens.faces[monitor.tokens.slotOf(other)]?.label || shortId(other);
+  const name = (other: string) => monitor.tokens.nameOf(other);
   const otherOf = (edge: EdgeFace) => (edge.source === id ? edge.target : edge.source);
   const cut = async (edge: EdgeFace) => {
     setCutting(null);
@@ -56,11 +56,7 @@ export function Neighbors({ id, onSelect }: { id: string; onSelect: (id: string)
         ))}
       </ul>
       {edges.length > SHOWN && <p className="aside">and {count(edges.length - SHOWN)} more, of less weight</p>}
-      {fault && (
-        <p className="fault" role="alert">
-          {fault}
-        </p>
-      )}
+      <Fault>{fault}</Fault>
       {cutting && (
         <Confirm
           question={`Disconnect ${name(otherOf(cutting))}?`}

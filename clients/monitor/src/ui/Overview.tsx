@@ -1,7 +1,6 @@
 // What there is to see while no token is selected: which types there are, and the tokens that hold it together.
 import { useMemo } from 'react';
-import { shortId } from '../state/stream';
-import type { TokenFace } from '../state/tokens';
+import { shortId, type TokenFace } from '../state/tokens';
 import { count } from './format';
 import { useMonitor, useSummary } from './hooks';
 

@@ -5,6 +5,7 @@ import { Picture as Engine, type Note, type PictureEvents } from '../picture/pic
 import type { ShadeBy, SizeBy } from '../picture/places';
 import { LEVELS } from '../wire';
 import type { Chosen } from './Board';
+import { Fault } from './Fault';
 import { count, short } from './format';
 import { useMedia, useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
@@ -235,11 +236,7 @@ function Empty() {
       <p className="aside">
         60 tokens, 120 edges. Or, in a terminal: <code>ngos demo</code>
       </p>
-      {fault && (
-        <p className="fault" role="alert">
-          {fault}
-        </p>
-      )}
+      <Fault>{fault}</Fault>
     </div>
   );
 }

@@ -1,6 +1,6 @@
 // The last events. Only the rows that are on screen are in the document.
 import { useEffect, useRef, useState } from 'react';
-import { STREAM_LENGTH, type StreamEntry, shortId } from '../state/stream';
+import { STREAM_LENGTH, type StreamEntry } from '../state/stream';
 import { clock, clockFine, count } from './format';
 import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
@@ -123,7 +123,6 @@ function Rows({ entries, onSelect, onReading }: RowsProps) {
 
 function Row({ entry, top, onSelect }: { entry: StreamEntry; top: number; onSelect: (id: string) => void }) {
   const { tokens } = useMonitor();
-  const name = (id: string) => tokens.faces[tokens.slotOf(id)]?.label || shortId(id);
   const { tokenId, targetId } = entry;
   const inside = (
     <>
@@ -131,7 +130,10 @@ function Row({ entry, top, onSelect }: { entry: StreamEntry; top: number; onSele
       <i className="chip" />
       <span className="type">{entry.type}</span>
       <span className="brief">
-        {tokenId && <b>{targetId ? `${name(tokenId)} → ${name(targetId)}` : name(tokenId)}</b>} {entry.brief}
+        {tokenId && (
+          <b>{targetId ? `${tokens.nameOf(tokenId)} → ${tokens.nameOf(targetId)}` : tokens.nameOf(tokenId)}</b>
+        )}{' '}
+        {entry.brief}
       </span>
     </>
   );

@@ -1,11 +1,12 @@
 // What the selected token says of itself, and what can be done with it.
 import { useEffect, useState } from 'react';
 import { faultsOfError } from '../forms/send';
-import { shortId } from '../state/stream';
+import { shortId } from '../state/tokens';
 import { LEVELS, type Token as WireToken } from '../wire';
 import { Change } from './Change';
 import { Confirm } from './Confirm';
 import { Connect } from './Connect';
+import { Fault } from './Fault';
 import { count, moment, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
@@ -68,11 +69,7 @@ function Selected({ id, level, onSelect, connecting, placing, askForPlace }: Pro
           </button>
         </div>
       )}
-      {failed && (
-        <p className="fault" role="alert">
-          {failed}
-        </p>
-      )}
+      <Fault>{failed}</Fault>
       <Connect connecting={connecting} />
       {changing ? (
         <Change {...{ token, level, placing, askForPlace }} onDone={() => setChanging(false)} />

@@ -1,5 +1,6 @@
 import { type FormEvent, useState } from 'react';
 import { OWN_TOPICS, type TopicSummary } from '../state/monitor';
+import { Fault } from './Fault';
 import { count, rate } from './format';
 import { useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
@@ -50,11 +51,7 @@ export function Topics() {
           Follow
         </button>
       </form>
-      {fault && (
-        <p className="fault" role="alert">
-          {fault}
-        </p>
-      )}
+      <Fault>{fault}</Fault>
     </section>
   );
 }

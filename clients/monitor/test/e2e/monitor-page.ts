@@ -1,17 +1,7 @@
 /** The page in a test's words: what a person does on it, found by role and name as they would find it. */
 
 import type { Locator, Page } from 'playwright-core';
-
-/** The page's own word on itself; see src/measure.ts. */
-export interface Measure {
-  readonly state: string;
-  readonly tokens: number;
-  readonly edges: number;
-  readonly loaded: boolean;
-  readonly events: number;
-  readonly positions: Record<string, { epoch: string; seq: number } | null>;
-  frames(): number[];
-}
+import type { Measure } from '../../src/measure';
 
 declare global {
   var ngosMonitor: Measure | undefined;
