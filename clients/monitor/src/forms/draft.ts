@@ -2,7 +2,6 @@
 import { LEVEL_COUNT, type Token } from '../wire';
 
 export const AXES = ['x', 'y', 'z'] as const;
-export type Axis = (typeof AXES)[number];
 
 export interface Draft {
   type: string;

@@ -47,7 +47,6 @@ describe.skipIf(!inject('hasChromium'))('The monitor page', () => {
     await select(a, 'Ada');
     await a.getByRole('button', { name: 'Connect' }).click();
     await select(a, 'Bob');
-    await openPart(a, 'Token');
     const connect = a.getByRole('form', { name: 'Connect two tokens' });
     await connect.getByLabel('Type').fill('knows');
     await connect.getByRole('button', { name: 'Connect' }).click();
