@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { changesOf, draftOf, emptyDraft, faultsOf, read, type TokenFields } from '../src/forms/draft';
-import { tokenOf } from './samples';
+import { changesOf, draftOf, emptyDraft, faultsOf, read, rebased, type TokenFields } from '../src/forms/draft';
+import { at, tokenOf } from './samples';
 
 test('Tries to break: an empty draft can be sent as it is.', () => {
   expect(read(emptyDraft()).faults).toBeNull();
@@ -32,6 +32,14 @@ test('Tries to break: a token that was not touched changes nothing, though its a
   token.coordinates = { x: Array(8).fill(0.5), y: Array(8).fill(-1e-7), z: Array(8).fill(1e21) };
   const { fields } = read(draftOf(token));
   expect(changesOf(fields as TokenFields, token)).toEqual({});
+});
+
+test('Tries to break: at a conflict what was typed stays, box by box, and the rest is what others made of it.', () => {
+  const base = tokenOf('a', at(1, 2, 3));
+  const newer = tokenOf('a', { ...at(5, 6, 7), version: 2, type: 'theirs', flags: 4, metadata: { name: 'Ada' } });
+  const typed = { ...draftOf(base), type: 'mine', weight: 'half a num', y: draftOf(base).y.with(0, '9') };
+  const expected = { ...draftOf(newer), type: 'mine', weight: 'half a num', y: draftOf(newer).y.with(0, '9') };
+  expect(rebased(typed, base, newer)).toEqual(expected);
 });
 
 test('Tries to break: only what differs is sent.', () => {

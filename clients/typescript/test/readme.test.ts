@@ -96,10 +96,10 @@ it('Tries to break: the tables name every option with its default, and every err
   const options = await readFile(join(HERE, 'src/options.ts'), 'utf8');
   const fields = options.slice(options.indexOf('interface Options'), options.indexOf('\n}'));
   const named = [...fields.matchAll(/^ {2}(\w+)\?:/gm)].map(([, name]) => name);
-  const rows = (heading: string) => [...section(heading).matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
+  const rows = (heading: string) => [...section(heading).matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name);
   expect(rows('Options')).toEqual(named);
   const source = await readFile(join(HERE, 'src/client.ts'), 'utf8');
-  for (const [, name, value] of section('Options').matchAll(/^\| `(\w+)` \| `([\d_ *]+)`/gm)) {
+  for (const [, name, value] of section('Options').matchAll(/^\| `(\w+)` +\| `([\d_ *]+)`/gm)) {
     expect(source).toContain(`options.${name} ?? ${value}`);
   }
   const errors = Object.entries(client).filter(([, value]) => Object(value).prototype instanceof Error);

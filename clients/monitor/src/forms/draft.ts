@@ -95,6 +95,24 @@ export function changesOf(fields: TokenFields, token: Token): Partial<TokenField
   );
 }
 
+/** What was typed into a form that was filled with `base`, over what the token is by now. */
+export function rebased(draft: Draft, base: Token, newer: Token): Draft {
+  const [from, onto] = [draftOf(base), draftOf(newer)];
+  const axis = (name: 'x' | 'y' | 'z') =>
+    draft[name].map((text, level) => (text === from[name][level] ? (onto[name][level] ?? text) : text));
+  const kept = (name: 'type' | 'weight' | 'flags' | 'metadata') =>
+    draft[name] === from[name] ? onto[name] : draft[name];
+  return {
+    type: kept('type'),
+    weight: kept('weight'),
+    flags: kept('flags'),
+    metadata: kept('metadata'),
+    x: axis('x'),
+    y: axis('y'),
+    z: axis('z'),
+  };
+}
+
 /** The server's faults (`details.errors`), each at the field that its path leads to. */
 export function faultsOf(errors: readonly { path: string; message: string }[]): Faults {
   const faults: Faults = {};

@@ -1,5 +1,5 @@
 import { type FormEvent, useState } from 'react';
-import { changesOf, draftOf, type Faults, read } from '../forms/draft';
+import { changesOf, draftOf, type Faults, read, rebased } from '../forms/draft';
 import { faultsOfError, isConflict } from '../forms/send';
 import type { Token } from '../wire';
 import { usePlace } from './Create';
@@ -65,11 +65,11 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
             className="quiet"
             onClick={() => {
               setBase(newer);
-              setDraft(draftOf(newer));
+              setDraft(rebased(draft, base, newer));
               setNewer(null);
             }}
           >
-            Fill in the newer one
+            Keep what I typed, take the rest from there
           </button>
         </Fault>
       )}
