@@ -95,8 +95,9 @@ class Client(Api):
         sent again, its event may come twice.
 
         Raises CommandError (the server answered `error`), ConnectionLost, RequestTimeout after `request_s`, and
-        RequestTooBig, QueueFull, ValueError (the id is in use) or TypeError (not JSON), the caller's faults. Cancelled
-        before the command was sent it is not sent; after that, it may take effect or not, and is not sent again.
+        RequestTooBig, QueueFull, ValueError (the id is in use, or none) or TypeError (not JSON, or a boolean for a
+        number), the caller's faults. Cancelled before the command was sent it is not sent; after that, it may take
+        effect or not, and is not sent again.
         """
         return await self.queue(command, payload, id=id).reply()
 

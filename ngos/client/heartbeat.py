@@ -5,11 +5,16 @@ May import `ngos.client.errors` and the protocol.
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 
 from ngos.client.errors import ConnectionLost
 from ngos.protocol.close import CloseCode
 from ngos.protocol.messages import HeartbeatTerms
+
+LATE_S: Final = 1.0
+"""Who looks so much later than it should could not read either, and looks once more."""
 
 
 @frozen
@@ -36,11 +41,16 @@ class Heartbeat:
         """Say what to do at `now_s`, when something last came at `received_s`."""
         if self._asked_s is not None and received_s >= self._asked_s:
             self._asked_s = None
-        if self._asked_s is not None and now_s >= self._asked_s + self._timeout_s:
-            reason = f"nothing came from the server for {now_s - received_s:.3g} s"
-            return Look(now_s, lost=ConnectionLost(CloseCode.NO_SIGN_OF_LIFE, reason))
         if self._asked_s is not None:
-            return Look(self._asked_s + self._timeout_s)
+            due_s = self._asked_s + self._timeout_s
+            if now_s >= due_s + LATE_S:
+                # The program held up the loop: what came meanwhile may be unread yet.
+                self._asked_s = now_s - self._timeout_s
+                return Look(now_s + LATE_S / 2)
+            if now_s >= due_s:
+                reason = f"nothing came from the server for {now_s - received_s:.3g} s"
+                return Look(now_s, lost=ConnectionLost(CloseCode.NO_SIGN_OF_LIFE, reason))
+            return Look(due_s)
         if now_s >= received_s + self._interval_s:
             self._asked_s = now_s
             return Look(now_s + self._timeout_s, ping=True)

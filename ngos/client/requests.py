@@ -12,10 +12,11 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import fields, frozen
 
 from ngos.client.errors import CommandError, QueueFull, RequestTooBig, SessionError
 from ngos.protocol.codec import Envelope, encode_command
@@ -70,6 +71,7 @@ class Requests:
             raise ValueError(f"the command {id_!r} waits for its reply already")
         name = command if isinstance(command, str) else command.TYPE
         if isinstance(command, Command):
+            _refuse_confusion(command)
             data = encode_command(command, id_)
         else:
             data = orjson.dumps({"id": id_, "type": command, "payload": {} if payload is None else payload})
@@ -153,3 +155,24 @@ class Requests:
         if self._limits is None or pending.size_bytes <= self._limits.message_bytes:
             return None
         return RequestTooBig(pending.name, pending.size_bytes, self._limits.message_bytes)
+
+
+def _defaults_of(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((one.name, one.default) for one in fields(cls) if isinstance(one.default, int | float | tuple))
+
+
+_defaults: Final[Callable[[type], tuple[tuple[str, Any], ...]]] = cache(_defaults_of)
+
+
+def _refuse_confusion(command: Command) -> None:
+    """Raise TypeError where a boolean is meant to be a number, or a number a boolean, and equals the default.
+
+    For True == 1.0, and what equals its default is not sent: the server could not refuse it, as it does any other.
+    """
+    for name, default in _defaults(type(command)):
+        value = getattr(command, name)
+        if value is default or value != default:
+            continue
+        pairs = zip(value, default, strict=True) if isinstance(default, tuple) else ((value, default),)
+        if any(isinstance(one, bool) is not isinstance(due, bool) for one, due in pairs):
+            raise TypeError(f"{name} can't be {value!r}: numbers and booleans are not each other")

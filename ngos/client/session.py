@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
-from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, GapError, SessionError
+from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, GapError, RequestTooBig, SessionError
 from ngos.client.feed import Feed
 from ngos.client.requests import QUEUE_BYTES, Outcome, Requests
 from ngos.client.topics import Topics
@@ -36,6 +36,7 @@ from ngos.protocol.messages import (
     ErrorReply,
     SystemDraining,
 )
+from ngos.protocol.rules import INT64_MAX
 
 GOOD_S: Final = 5.0
 """A connection that lasted so long proved good, if nothing else did."""
@@ -116,11 +117,15 @@ class Session:
         It is sent when there is a connection and its turn has come, and again, under the same id, on the next
         connection where one breaks before the reply.
 
-        Raises ConnectionLost; RequestTooBig, QueueFull, ValueError (the id waits for a reply already) and TypeError (a
-        value that JSON does not have), which are the caller's fault. Then nothing was queued.
+        Raises ConnectionLost; RequestTooBig, QueueFull, ValueError (no server takes such an id, or it waits for a reply
+        already) and TypeError (a value that JSON does not have, or a boolean in a number's place), which are the
+        caller's fault. Then nothing was queued.
         """
         if self.ended is not None:
             raise self.ended.again()
+        # The server could not say which command its error is about, and who asked would wait in vain.
+        if id_ is not None and not (1 <= len(id_) <= 128 and "\0" not in id_):
+            raise ValueError(f"not an id, which has 1 to 128 characters and no NUL: {id_[:140]!r}")
         if (command if isinstance(command, str) else command.TYPE) == Authenticate.TYPE:
             token = command.token if isinstance(command, Authenticate) else (payload or {}).get("token")
             on_done = self._remembering(str(token), on_done)
@@ -139,14 +144,16 @@ class Session:
         """Let a feed follow its topic from its position, or all broadcasts if that is None.
 
         `feed.opening` is set, or the feed ended, later; without a connection, when there is one again. Raises
-        ConnectionLost, and ValueError for what can't be a position: the caller's fault.
+        ConnectionLost, and ValueError for what can't be a position, or text: the caller's fault.
         """
         if self.ended is not None:
             raise self.ended.again()
         start = feed.position
         # The server would refuse it, and with it the others of this topic that are asked for together.
-        if start is not None and (start.seq < 0 or (start.epoch is not None and not _EPOCH.fullmatch(start.epoch))):
+        known = start is None or start.epoch is None or _EPOCH.fullmatch(start.epoch)
+        if start is not None and not (known and 0 <= start.seq <= INT64_MAX):
             raise ValueError(f"not a position: since {start.seq}, epoch {start.epoch!r}")
+        (feed.topic or "").encode()  # it raises ValueError for what is no text
         self._topics.attach(feed)
 
     def detach(self, feed: Feed) -> None:
@@ -273,7 +280,11 @@ class Session:
         # commands cause would be missed on ephemeral topics; then the commands.
         again = self._requests.connect(established.limits)
         if self._proof is not None:
-            self._requests.add(Authenticate(token=self._proof), None, self._proven, ours=True)
+            try:
+                self._requests.add(Authenticate(token=self._proof), None, self._proven, ours=True)
+            except RequestTooBig as exc:
+                self.end_connection(ConnectionLost(CloseCode.MESSAGE_TOO_BIG, str(exc)))
+                return
         self._topics.connect()
         self._requests.resend(again)
 

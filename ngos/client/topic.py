@@ -25,7 +25,10 @@ from ngos.client.feed import Event, Feed, Position
 from ngos.protocol.codec import MessageError
 from ngos.protocol.commands import Subscribe, Unsubscribe
 from ngos.protocol.messages import Subscribed
+from ngos.protocol.rules import INT64_MAX
 
+_SEQ_MAX: Final = INT64_MAX // 4
+"""More than any log will count to, and what is asked `since` stays a number that JSON here can carry."""
 REPEATS: Final = 100
 """So many events that all have are let pass; for more, the position is moved on, which costs a round trip."""
 
@@ -103,6 +106,8 @@ class Topic:
             return None
         if reply.epoch is None or reply.seq is None:
             raise MessageError(f"{self.name!r} is durable, and has no position")
+        if min(reply.seq, reply.replay) < 0 or max(reply.seq, reply.replay) > _SEQ_MAX:
+            raise MessageError(f"{self.name!r} is said to be at {reply.seq}, with {reply.replay} to come")
         now = self._stream = self._head = Position(reply.epoch, reply.seq)
         recovered_since = asked.since.seq if reply.recovered and asked.since is not None else None
         if recovered_since is not None:
@@ -151,6 +156,8 @@ class Topic:
         if self._reply.durable:
             if event.seq is None or event.epoch is None:
                 raise MessageError(f"an event of {self.name!r}, which is durable, has no position")
+            if not 0 <= event.seq <= _SEQ_MAX:
+                raise MessageError(f"an event of {self.name!r} is said to be number {event.seq}")
             position = self._stream = Position(event.epoch, event.seq)
             if self._head is None or self._head.epoch != event.epoch or self._head.seq < event.seq:
                 self._head = position

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ngos.client.errors import GapError, SessionError
+from ngos.client.errors import GapError, RequestTooBig, SessionError
 from ngos.client.feed import Event, Feed
 from ngos.client.requests import Outcome, Requests
 from ngos.client.topic import Topic
@@ -124,7 +124,15 @@ class Topics:
             if isinstance(command, Subscribe):
                 self._answered(topic, outcome)
 
-        self._requests.add(command, None, done, ours=True)
+        try:
+            self._requests.add(command, None, done, ours=True)
+        except RequestTooBig as exc:
+            # Of a name that long, or of a server that takes less than the last one: the consumers' to hear. What is
+            # too long for `unsubscribe` goes on, and nobody takes it.
+            if isinstance(command, Subscribe):
+                topic.refused(exc, final=True)
+                self._settle(topic)
+            return
         self._on_output()
 
     def _answered(self, topic: Topic, outcome: Outcome) -> None:
