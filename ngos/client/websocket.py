@@ -24,7 +24,7 @@ from ngos.client.asyncio import connect
 from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.client import Client, Pending
-from ngos.client.errors import ConnectionLost, GapError, SessionError
+from ngos.client.errors import ConnectionLost, GapError, SessionError, SlowSubscriber
 from ngos.client.followed import Followed
 from ngos.client.handlers import Handler, Handlers, in_handler
 from ngos.client.messages import Message, of_client, of_event, of_failure, of_reply
@@ -126,8 +126,9 @@ class NeuroGraphWebSocketClient:
     async def disconnect(self) -> None:
         """Wait for the replies to what was sent, at most a second, say goodbye, and forget what was subscribed.
 
-        Handlers stay; one that is still under way is cancelled. Does nothing where there is no connection. Called by
-        a handler it does not wait. Raises what a callback has raised.
+        Handlers stay; one that is still under way is cancelled, and left alone when it goes on for another second,
+        which the loop's exception handler hears. Does nothing where there is no connection. Called by a handler it
+        does not wait. Raises what a callback has raised.
         """
         self._leaving.set()
         if self._running is not None and not in_handler():
@@ -272,14 +273,20 @@ class NeuroGraphWebSocketClient:
             for task in tasks:
                 task.cancel()
             if tasks:
-                await asyncio.wait(tasks)
+                _, deaf = await asyncio.wait(tasks, timeout=FLUSH_S)
+                for task in deaf:
+                    text = f"a handler went on for {FLUSH_S:g} s after it was cancelled, and is left alone"
+                    asyncio.get_running_loop().call_exception_handler({"message": text, "task": task})
 
     async def _hear_broadcasts(self, client: Client) -> None:
-        try:
-            async for event in client.broadcasts():
-                await self._handlers.hear(of_event(event))
-        except SessionError:
-            pass  # the client has ended, or what nobody keeps came too fast
+        while True:
+            try:
+                async for event in client.broadcasts():
+                    await self._handlers.hear(of_event(event))
+            except SlowSubscriber as exc:
+                await self._handlers.hear(of_failure(exc, None))
+            except ConnectionLost:
+                return  # `callbacks.disconnected` told it, or the program left
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

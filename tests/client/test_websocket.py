@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partialmethod
 from typing import Any
 
 import pytest
 
 from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
+from ngos.client.client import Client
 from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost
 from ngos.client.websocket import NeuroGraphWebSocketClient
 from tests.client.beside import scripted
-from tests.client.fakes import Peer, Script, token
+from tests.client.fakes import Peer, Script, envelope, token
 
 Main = Callable[[NeuroGraphWebSocketClient], Coroutine[Any, Any, None]]
 LIMIT_S = 10.0
@@ -393,6 +395,70 @@ def test_an_end() -> None:
             await client.send("ping")
         await client.connect()
         assert client.is_connected
+        await client.disconnect()
+
+    assert [] == run(script, main)
+
+
+def test_a_handler_that_will_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to hold up `disconnect` for ever by a handler that swallows its cancellation, or to leave it unsaid."""
+    monkeypatch.setattr("ngos.client.websocket.FLUSH_S", 0.05)
+
+    async def main(client: NeuroGraphWebSocketClient) -> None:
+        inside, released = asyncio.Event(), asyncio.Event()
+
+        async def deaf(_message: dict[str, Any]) -> None:
+            inside.set()
+            while not released.is_set():
+                try:
+                    await released.wait()
+                except asyncio.CancelledError:  # noqa: ASYNC103 - the wrong that this test is about
+                    pass
+
+        client.on("token.created", deaf)
+        await client.connect()
+        await client.send("token.create")
+        await inside.wait()
+        await client.disconnect()
+        assert not client.is_connected
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert left
+        released.set()
+        await asyncio.wait(left)
+
+    unseen = run(creating, main)
+    assert unseen
+    assert all("after it was cancelled" in context["message"] for context in unseen)
+
+
+def test_broadcasts_that_come_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to end broadcasts for good, and without a word, by some that nobody has room for."""
+    monkeypatch.setattr("ngos.client.client.Client.broadcasts", partialmethod(Client.broadcasts, buffer_events=10))
+
+    async def script(peer: Peer) -> None:
+        while True:
+            command = await peer.receive()
+            for n in range(1 if command["type"] == "one" else 100):
+                await peer.send(envelope("notice", {"n": n}))
+            await peer.reply(command, "sent", {})
+
+    async def main(client: NeuroGraphWebSocketClient) -> None:
+        notices, errors, going = Heard(), Heard(), asyncio.Event()
+
+        async def slow(message: dict[str, Any]) -> None:
+            await going.wait()
+            notices(message)
+
+        client.on("notice", slow)
+        client.on("error", errors)
+        await client.connect()
+        await client.client.request("many")
+        going.set()
+        assert ["slow_subscriber"] == [message["payload"]["code"] for message in await errors.wait()]
+        heard = len(notices.messages)
+        assert heard < 100
+        await client.client.request("one")
+        await notices.wait(heard + 1)
         await client.disconnect()
 
     assert [] == run(script, main)
