@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from ngos.client.address import Address
 from ngos.client.asyncio_connection import Line
 from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.client import Client
+from ngos.client.loop import OF_ANOTHER_LOOP
 from ngos.client.requests import QUEUE_BYTES
 from ngos.client.session import Session
 from ngos.client.subscription import Subscription
@@ -49,7 +49,8 @@ async def connect(
     the server, for at most a second, and no task is left when it is over.
     """
     address = Address.of(url, client_id, token, connect_s)
-    changed = _Lot()
+    loop = _AsyncioLoop()
+    changed = loop.lot()
     session = Session(
         reconnect=reconnect,
         backoff=backoff,
@@ -63,7 +64,7 @@ async def connect(
     serving = asyncio.create_task(line.run())
     try:
         await _started(line, serving)
-        yield Client(_LOOP, session, changed, request_s)
+        yield Client(loop, session, changed, request_s)
     except asyncio.CancelledError:  # noqa: ASYNC103 - the callback's exception is raised in its place
         if not block.was_ours():
             raise
@@ -158,14 +159,18 @@ class _Lot:
 class _AsyncioLoop:
     """asyncio, as `ngos.client.loop` has it."""
 
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
     def lot(self) -> _Lot:
+        self._check()
         return _Lot()
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time()
 
     async def checkpoint(self) -> None:
-        pass
+        self._check()
 
     async def within(self, limit_s: float, wait: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -175,5 +180,6 @@ class _AsyncioLoop:
             if not limit.expired():
                 raise
 
-
-_LOOP: Final = _AsyncioLoop()
+    def _check(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(OF_ANOTHER_LOOP)

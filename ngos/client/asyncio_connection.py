@@ -26,7 +26,7 @@ class Line:
     """The sockets of one session, at most one at a time."""
 
     def __init__(self, session: Session, address: Address, *, on_defect: Callable[[], object]) -> None:
-        """`on_defect` is called when a callback of the program has raised, and `defect` is that."""
+        """`on_defect` is called when a callback of the program, or what is here, has raised, and `defect` is that."""
         self.defect: BaseException | None = None
         self.started: asyncio.Future[ConnectFailed | None] = asyncio.get_running_loop().create_future()
         """None when it is connected for the first time, else why it is not."""
@@ -144,7 +144,10 @@ class Line:
         """Read until the socket is closed, and return why; also when nobody wants it any more."""
         try:
             while True:
-                self._session.receive(await socket.recv())
+                message = await socket.recv()
+                if self._over.is_set():
+                    continue  # the session is done with this connection, and would take it for the next one's
+                self._session.receive(message)
                 self._tell()
                 if self._session.verdict is not None or self._session.ended is not None:
                     self._over.set()

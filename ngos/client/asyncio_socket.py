@@ -1,7 +1,8 @@
 """Open a WebSocket on asyncio, and say in one line why there is none. What is known of `websockets` is here.
 
 Its connection is opened by its parts, not by `websockets.connect`, which would follow redirects with our token, use
-proxies that only the environment names, and say less of what went wrong. May import this package except the shells.
+proxies that only the environment names, and say less of what went wrong. May import this package except the shells, and
+the protocol.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from websockets.uri import WebSocketURI
 
 from ngos.client.address import CLOSE_S, HANDSHAKE_BYTES, HUNG_UP, MESSAGE_BYTES, NO_HANDSHAKE, Address
 from ngos.client.errors import NO_GOODBYE, ConnectionLost
+from ngos.protocol.close import CloseCode
 
 QUEUE_MESSAGES: Final = 64
 """Past so many unread messages the socket is not read; then TCP holds up the server."""
 ATTEMPT_S: Final = 0.25
 """How long one of a host's addresses may take before the next is tried beside it (RFC 8305 section 5)."""
+_FAULTS: Final = frozenset({CloseCode.PROTOCOL_ERROR, CloseCode.NOT_UTF8, CloseCode.MESSAGE_TOO_BIG})
+"""What `websockets` closes with where it is the peer's fault."""
 
 
 class Socket(ClientConnection):
@@ -48,6 +52,8 @@ class Socket(ClientConnection):
         super().data_received(data)
         if self._left_bytes is not None and self.protocol.handshake_exc is not None:
             self.transport.abort()
+        elif self.protocol.parser_exc is not None:
+            self._hang_up()
 
     def opened(self) -> None:
         """The handshake is done."""
@@ -57,6 +63,13 @@ class Socket(ClientConnection):
         """End it at once, without a goodbye, and wait until it is gone; nothing happens where it is closed already."""
         self.transport.abort()
         await self.wait_closed()
+
+    def _hang_up(self) -> None:
+        """The peer has broken RFC 6455 and been told so: `websockets` would wait until it hangs up, and it may not."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     @property
     def silent_so_far(self) -> bool:
@@ -106,4 +119,6 @@ def lost(exc: ConnectionClosed) -> ConnectionLost:
     """Why the connection is over: what the server said, or what its fault made us say."""
     if exc.rcvd is not None:
         return ConnectionLost(exc.rcvd.code, exc.rcvd.reason)
+    if exc.sent is not None and exc.sent.code in _FAULTS:
+        return ConnectionLost(exc.sent.code, exc.sent.reason)
     return ConnectionLost(NO_GOODBYE, "")

@@ -6,7 +6,9 @@ May import nothing of ngos. A coroutine that waits only for what is here runs on
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
+
+OF_ANOTHER_LOOP: Final = "this client is of another event loop, perhaps another thread's"
 
 
 class Lot(Protocol):
@@ -23,13 +25,16 @@ class Loop(Protocol):
     """An event loop, as a client needs it."""
 
     def lot(self) -> Lot:
-        """Return a new Lot."""
+        """Return a new Lot. Raises RuntimeError on another loop than the client's."""
 
     def now_s(self) -> float:
         """Return the loop's clock, in seconds since some moment."""
 
     async def checkpoint(self) -> None:
-        """Do what a function of this loop does that need not wait: on Trio let others run, on asyncio nothing."""
+        """Do what a function of this loop does that need not wait: on Trio let others run, on asyncio nothing.
+
+        Raises RuntimeError on another loop than the client's.
+        """
 
     async def within(self, limit_s: float, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait, but no longer than `limit_s` seconds; who called looks whether there is what it waited for."""

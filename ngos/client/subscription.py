@@ -136,7 +136,8 @@ class Subscription:
 
     def __del__(self) -> None:
         # Perhaps outside of the loop, so only a mark. The session drops the feed when it next looks at the topic.
-        self._feed.abandoned = True
+        if hasattr(self, "_feed"):  # else it was never made whole
+            self._feed.abandoned = True
 
     async def _open(self) -> None:
         if self._entered or self._closed:

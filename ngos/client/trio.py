@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 import trio
 
@@ -20,6 +19,7 @@ from ngos.client.address import Address
 from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.client import Client
+from ngos.client.loop import OF_ANOTHER_LOOP
 from ngos.client.requests import QUEUE_BYTES
 from ngos.client.session import Session
 from ngos.client.subscription import Subscription
@@ -58,9 +58,10 @@ async def connect(
     the block raises leaves it as it is, not in an exception group. Cancelled, it still says goodbye to the server, for
     at most a second.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     address = Address.of(url, client_id, token, connect_s)
-    changed = trio.lowlevel.ParkingLot()
+    loop = _TrioLoop()
+    changed = loop.lot()
     session = Session(
         reconnect=reconnect,
         backoff=backoff,
@@ -76,10 +77,10 @@ async def connect(
                 refused = await nursery.start(line.run)
                 if refused is not None:
                     raise refused
-                yield Client(_LOOP, session, changed, request_s)
+                yield Client(loop, session, changed, request_s)
             finally:
                 line.leave()
-        except Exception as exc:
+        except BaseException as exc:  # noqa: ASYNC103 - raised below, where no nursery makes it a group
             failure = exc
     if line.defect is not None:
         raise line.defect
@@ -90,18 +91,24 @@ async def connect(
 class _TrioLoop:
     """Trio, as `ngos.client.loop` has it."""
 
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+
     def lot(self) -> trio.lowlevel.ParkingLot:
+        self._check()
         return trio.lowlevel.ParkingLot()
 
     def now_s(self) -> float:
         return trio.current_time()
 
     async def checkpoint(self) -> None:
+        self._check()
         await trio.lowlevel.checkpoint()
 
     async def within(self, limit_s: float, wait: Callable[[], Awaitable[None]]) -> None:
         with trio.move_on_after(limit_s):
             await wait()
 
-
-_LOOP: Final = _TrioLoop()
+    def _check(self) -> None:
+        if trio.lowlevel.current_trio_token() is not self._token:
+            raise RuntimeError(OF_ANOTHER_LOOP)

@@ -23,7 +23,7 @@ class Line:
     """The sockets of one session, at most one at a time."""
 
     def __init__(self, session: Session, address: Address, *, on_defect: Callable[[], object]) -> None:
-        """`on_defect` is called when a callback of the program has raised, and `defect` is that."""
+        """`on_defect` is called when a callback of the program, or what is here, has raised, and `defect` is that."""
         self.defect: Exception | None = None
         self._session = session
         self._address = address
@@ -48,11 +48,17 @@ class Line:
         Cancellation counts only until it has started; from there on `leave` is the end, and must be called: the
         goodbye needs the reader alive.
         """
-        outcome = await self._hold(lambda: task_status.started(None))
-        if isinstance(outcome, ConnectFailed):
-            task_status.started(outcome)
-            return
-        wait_s = outcome
+        try:
+            outcome = await self._hold(lambda: task_status.started(None))
+            if isinstance(outcome, ConnectFailed):
+                task_status.started(outcome)
+            else:
+                await self._come_back(outcome)
+        except Exception as exc:
+            self._end(_alone(exc))
+
+    async def _come_back(self, wait_s: float | None) -> None:
+        """Wait, and serve the next connection, until there is to be none."""
         # The program may have left while we said goodbye to the last connection.
         while wait_s is not None and self._session.ended is None:
             with trio.CancelScope(shield=True) as self._seeking:  # which `leave` cancels
@@ -111,7 +117,10 @@ class Line:
             nonlocal lost
             try:
                 while self._session.verdict is None and self._session.ended is None:
-                    self._session.receive(await socket.get_message())
+                    message = await socket.get_message()
+                    if self._over.is_set():
+                        break  # the session is done with this connection, and would take it for the next one's
+                    self._session.receive(message)
                     self._tell()
             except ConnectionClosed as exc:
                 lost = _lost(exc)
@@ -167,9 +176,20 @@ class Line:
         try:
             self._session.tell()
         except Exception as exc:
+            self._end(exc)
+
+    def _end(self, exc: Exception) -> None:
+        if self.defect is None:
             self.defect = exc
             self.leave()
             self._on_defect()
+
+
+def _alone(exc: Exception) -> Exception:
+    """An exception without the groups that nurseries have put around it, where it is the only one."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
 
 
 def _lost(exc: ConnectionClosed) -> ConnectionLost:

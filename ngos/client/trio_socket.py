@@ -17,6 +17,7 @@ from typing import Final, cast
 import h11
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import ProtocolError
 
 from ngos.client.address import HANDSHAKE_BYTES, HUNG_UP, MESSAGE_BYTES, NO_HANDSHAKE, Address
 
@@ -103,8 +104,9 @@ class _Reader:
             await read()
         except ConnectionRejected as exc:
             self.refused = exc
-        except h11.ProtocolError:
-            # wsproto tells even a client to refuse what it can't read, and h11 knows that a client can't.
+        except (h11.ProtocolError, ProtocolError):
+            # wsproto tells even a client to refuse what it can't read, and h11 knows that a client can't; or the body
+            # of a refusal breaks. And when a Ping crosses our goodbye, trio-websocket wants to answer: too late.
             self.garbled = True
         self.opening.cancel()  # means nothing when the handshake is done
 
