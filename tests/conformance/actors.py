@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -114,7 +115,19 @@ class Remote:
     actor: Actor
     name: str
     greeted: dict[str, Any] = field(factory=dict)
-    reports: list[dict[str, Any]] = field(factory=list)
+    # Sorted as they come: who waits for ten thousand events looks after each of them.
+    _seen: dict[str, list[dict[str, Any]]] = field(factory=lambda: defaultdict(list))
+    _called: dict[str, list[dict[str, Any]]] = field(factory=lambda: defaultdict(list))
+    _ended: dict[str, dict[str, Any]] = field(factory=dict)
+
+    def hear(self, report: dict[str, Any]) -> None:
+        """Keep what the actor reports: an event, the end of a subscription, or the call of a callback."""
+        if "event" in report:
+            self._seen[report["sub"]].append(report["event"])
+        elif "ended" in report:
+            self._ended.setdefault(report["sub"], report["ended"])
+        else:
+            self._called[report["callback"]].append(report)
 
     async def order(self, do: str, **fields: Any) -> Any:
         """Give an order, and wait for its answer. Raises Failed."""
@@ -142,30 +155,26 @@ class Remote:
 
     def seen(self, sub: str = "s") -> list[dict[str, Any]]:
         """The events of a subscription so far."""
-        return [report["event"] for report in self.reports if report.get("sub") == sub and "event" in report]
+        return self._seen[sub].copy()
 
     def called(self, callback: str) -> list[dict[str, Any]]:
         """The calls of a callback so far."""
-        return [report for report in self.reports if report.get("callback") == callback]
+        return self._called[callback].copy()
 
     async def events(self, count: int, sub: str = "s") -> list[dict[str, Any]]:
         """Wait for so many events of a subscription, and return all that there are."""
-        await self.actor.until(lambda: len(self.seen(sub)) >= count, f"{count} events of {sub}")
+        await self.actor.until(lambda: len(self._seen[sub]) >= count, f"{count} events of {sub}")
         return self.seen(sub)
 
     async def calls(self, callback: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait for so many calls of a callback, and return all that there are."""
-        await self.actor.until(lambda: len(self.called(callback)) >= count, f"{count} calls of {callback}")
+        await self.actor.until(lambda: len(self._called[callback]) >= count, f"{count} calls of {callback}")
         return self.called(callback)
 
     async def ended(self, sub: str = "s") -> dict[str, Any]:
         """Wait for the end of a subscription, and return why."""
-
-        def ends() -> list[dict[str, Any]]:
-            return [report["ended"] for report in self.reports if report.get("sub") == sub and "ended" in report]
-
-        await self.actor.until(lambda: bool(ends()), f"the end of {sub}")
-        return ends()[0]
+        await self.actor.until(lambda: sub in self._ended, f"the end of {sub}")
+        return self._ended[sub]
 
 
 class Actor:
@@ -235,6 +244,6 @@ class Actor:
         if "n" in report:
             self._answers[report["n"]] = report
         elif (remote := self._remotes.get(report["client"])) is not None:
-            remote.reports.append(report)
+            remote.hear(report)
         self._news.set()
         self._news = trio.Event()
