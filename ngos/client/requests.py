@@ -98,13 +98,16 @@ class Requests:
         pending.on_done(CommandError(reply) if reply.type == ErrorReply.TYPE else reply)
         return not pending.ours
 
-    def take(self) -> str | None:
-        """Return the next message to send, or None: there is none, or `in_flight` are unanswered."""
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` would return a message: there is one, and fewer than `in_flight` are unanswered."""
         on_the_wire = len(self._pending) - len(self._output)
         # A server that allowed none could never be asked anything.
-        if not self._output or (self._limits is not None and on_the_wire >= max(1, self._limits.in_flight)):
-            return None
-        return self._output.popitem(last=False)[1]
+        return bool(self._output) and (self._limits is None or on_the_wire < max(1, self._limits.in_flight))
+
+    def take(self) -> str | None:
+        """Return the next message to send, or None."""
+        return self._output.popitem(last=False)[1] if self.has_output else None
 
     def disconnect(self) -> None:
         """Nothing can be sent, and what the session asked of that connection has no meaning for another."""

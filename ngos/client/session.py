@@ -188,9 +188,11 @@ class Session:
 
     def take_output(self) -> str | None:
         """Return the next message to send, in the order of the calls that caused them, or None: nothing for now."""
-        if self.state is not State.CONNECTED or self.verdict is not None:
-            return None
-        return self._requests.take()
+        return self._requests.take() if self.has_output() else None
+
+    def has_output(self) -> bool:
+        """Whether `take_output` would return a message now."""
+        return self.state is State.CONNECTED and self.verdict is None and self._requests.has_output
 
     @property
     def goodbye(self) -> CloseCode | None:

@@ -128,7 +128,7 @@ class Line:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            nursery.start_soon(self._write, socket)
+            nursery.start_soon(self._write, socket, stream)
             nursery.start_soon(self._watch, socket, stream)
             await self._over.wait()
             code = self._session.goodbye
@@ -140,14 +140,17 @@ class Line:
             nursery.cancel_scope.cancel()
         return wait_s
 
-    async def _write(self, socket: WebSocketConnection) -> None:
+    async def _write(self, socket: WebSocketConnection, stream: WatchedStream) -> None:
         """Send what the session has, for ever. One task alone: a cancelled send would leave half a frame behind."""
         while True:
             while (message := self._session.take_output()) is not None:
+                stream.more = self._session.has_output
                 try:
                     await socket.send_message(message)
                 except ConnectionClosed:
                     return  # the reader says why
+                finally:
+                    stream.more = None  # what is held goes out with the next frame, be it Close
             self._output = trio.Event()
             await self._output.wait()
 
