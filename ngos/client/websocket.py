@@ -83,6 +83,7 @@ class NeuroGraphWebSocketClient:
         self._client: Client | None = None
         self._running: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
+        self._connecting = asyncio.Lock()
         self._replies = Replies(self._handlers)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._followed: dict[str, Followed] = {}
@@ -102,26 +103,30 @@ class NeuroGraphWebSocketClient:
         return self._client
 
     async def connect(self) -> None:
-        """Connect, and stay connected until `disconnect`. Does nothing while it is.
+        """Connect, and stay connected until `disconnect`. Does nothing while it is; who calls meanwhile waits too.
 
-        Raises ConnectFailed. Cancelled, it is given up.
+        Raises ConnectFailed; RuntimeError in a handler after `disconnect`, for that waits for the handler. Cancelled,
+        it is given up.
         """
-        if self._client is not None and self._client.lost is None:
-            return
-        await self.disconnect()
-        self._leaving = asyncio.Event()
-        ready = asyncio.get_running_loop().create_future()
-        self._running = asyncio.create_task(self._run(ready))
-        try:
-            await asyncio.wait((ready, self._running), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
-            self._running = None
-            raise
-        if not ready.done():
-            running, self._running = self._running, None
-            await running
+        if self._leaving.is_set() and in_handler() and self._client is not None:
+            raise RuntimeError("not disconnected yet: connect again when this handler is done")
+        async with self._connecting:
+            if self._client is not None and self._client.lost is None and not self._leaving.is_set():
+                return
+            await self.disconnect()
+            self._leaving = asyncio.Event()
+            ready = asyncio.get_running_loop().create_future()
+            running = self._running = asyncio.create_task(self._run(ready, self._leaving))
+            try:
+                await asyncio.wait((ready, running), return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                running.cancel()
+                await asyncio.wait((running,))
+                self._running = None
+                raise
+            if not ready.done():
+                self._running = None
+                await running
 
     async def disconnect(self) -> None:
         """Wait for the replies to what was sent, at most a second, say goodbye, and forget what was subscribed.
@@ -257,13 +262,13 @@ class NeuroGraphWebSocketClient:
         if self._callbacks.connected is not None:
             self._callbacks.connected(established)
 
-    async def _run(self, ready: asyncio.Future[None]) -> None:
+    async def _run(self, ready: asyncio.Future[None], leaving: asyncio.Event) -> None:
         """Hold the client until it is to leave."""
         try:
             async with self._connect() as self._client:
                 self._spawn(self._hear_broadcasts(self._client))
                 ready.set_result(None)
-                await self._leaving.wait()
+                await leaving.wait()
                 if self._replies.tasks and self.is_connected:
                     await asyncio.wait(self._replies.tasks, timeout=FLUSH_S)
         finally:

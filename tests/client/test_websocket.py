@@ -462,3 +462,49 @@ def test_broadcasts_that_come_too_fast(monkeypatch: pytest.MonkeyPatch) -> None:
         await client.disconnect()
 
     assert [] == run(script, main)
+
+
+def test_connecting_from_many_tasks() -> None:
+    """Tries to have tasks that connect at once wait for each other for ever, or open more than one connection."""
+    connections = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        await creating(peer)
+
+    async def main(client: NeuroGraphWebSocketClient) -> None:
+        await asyncio.gather(client.connect(), client.connect(), client.connect())
+        assert "pong" == (await client.request("ping"))["type"]
+        await client.disconnect()
+        await asyncio.gather(client.connect(), client.disconnect())
+        assert not client.is_connected
+
+    assert [] == run(script, main)
+    assert 2 == connections
+
+
+def test_connecting_after_a_handler_has_left() -> None:
+    """Tries to take a connection that a handler has left for one that stays, or to have the handler wait for itself."""
+
+    async def main(client: NeuroGraphWebSocketClient) -> None:
+        refused, pongs = asyncio.Event(), Heard()
+
+        async def leave(_message: dict[str, Any]) -> None:
+            await client.disconnect()
+            with pytest.raises(RuntimeError):
+                await client.connect()
+            refused.set()
+
+        client.on("token.created", leave)
+        await client.connect()
+        await client.send("token.create")
+        await refused.wait()
+        await client.connect()
+        client.on("pong", pongs)
+        await client.request("ping")
+        await pongs.wait()
+        assert client.is_connected
+        await client.disconnect()
+
+    assert [] == run(creating, main)
