@@ -135,7 +135,8 @@ class Line:
             wait_s = self._session.disconnected(lost, trio.current_time() - start_s)
             self._tell()
             if code is not None:
-                with trio.move_on_after(CLOSE_S):
+                stream.goodbye.deadline = trio.current_time() + CLOSE_S
+                with stream.goodbye:
                     await socket.aclose(code)  # nothing happens where it is closed already
             nursery.cancel_scope.cancel()
         return wait_s

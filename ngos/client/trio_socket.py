@@ -37,7 +37,7 @@ async def open_socket(
     """
     stream = WatchedStream(await _open_stream(address))
     closing.push_async_callback(trio.aclose_forcefully, stream)
-    reader = _Reader(nursery)
+    reader = _Reader(nursery, stream)
     with reader.opening:
         socket = await wrap_client_stream(
             cast(trio.Nursery, reader),
@@ -73,6 +73,8 @@ class WatchedStream(trio.abc.Stream):
         """When something last came, on Trio's clock."""
         self.more: Callable[[], bool] | None = None
         """Set by who sends, while it does; if true, it must send the next before it waits for anything else."""
+        self.goodbye = trio.CancelScope()
+        """Around saying it: when nobody reads any more, nobody would hear the answer."""
         self._held = bytearray()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -102,10 +104,11 @@ class WatchedStream(trio.abc.Stream):
 
 
 class _Reader:
-    """Runs trio-websocket's reader in a nursery, and ends `opening` when it ends too early."""
+    """Runs trio-websocket's reader in a nursery, and ends `opening`, or the stream's `goodbye`, when it ends early."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, stream: WatchedStream) -> None:
         self._nursery = nursery
+        self._stream = stream
         self.opening = trio.CancelScope()
         self.refused: ConnectionRejected | None = None
         self.garbled = False
@@ -123,6 +126,7 @@ class _Reader:
             # of a refusal breaks. And when a Ping crosses our goodbye, trio-websocket wants to answer: too late.
             self.garbled = True
         self.opening.cancel()  # means nothing when the handshake is done
+        self._stream.goodbye.cancel()
 
 
 async def _open_stream(address: Address) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
