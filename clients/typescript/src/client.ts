@@ -11,7 +11,7 @@ import {
   RequestTimeout,
 } from './errors.js';
 import { Events, type EventsOptions } from './events.js';
-import { Handlers } from './handlers.js';
+import { callGuarded, Handlers } from './handlers.js';
 import { Line } from './line.js';
 import type { BareCommand, CommandName } from './names.js';
 import { address, checkClientId, checkTopic, type Options, startOf } from './options.js';
@@ -19,6 +19,7 @@ import { CloseCode, type Commands, type ConnectionEstablished, type JsonObject, 
 import { type Outcome, randomHex } from './requests.js';
 import { Session, type SessionWatch, type State } from './session.js';
 import type { SocketClass } from './socket/socket.js';
+import { startTimer } from './timer.js';
 
 /** What `onEvent` tells of the connection's life. */
 export interface LifeEvents {
@@ -82,7 +83,11 @@ export class NeuroGraphWebSocket extends Api {
     this.#token = options.token;
     const { debug } = options;
     this.#debug =
-      typeof debug === 'function' ? debug : debug === true ? (line) => console.debug(`[ngos] ${line}`) : () => {};
+      typeof debug === 'function'
+        ? (line) => callGuarded(debug, line)
+        : debug === true
+          ? (line) => console.debug(`[ngos] ${line}`)
+          : () => {};
     const terms = {
       reconnect: this.#reconnect,
       renewable: typeof options.token === 'function',
@@ -92,10 +97,10 @@ export class NeuroGraphWebSocket extends Api {
     this.#session = new Session(terms, this.#watch());
     this.#line = new Line(this.#session, {
       url: this.url,
-      shownUrl: this.url.replace(/\?.*/, ''),
+      shownUrl: this.url.replace(/\/\/[^/?]*@/, '//').replace(/\?.*/, ''),
       connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
       WebSocket: options.WebSocket as SocketClass | undefined,
-      token: () => (typeof this.#token === 'function' ? this.#token() : (this.#token ?? null)),
+      token: () => (typeof this.#token === 'function' ? this.#token() : this.#token),
       debug: this.#debug,
     });
   }
@@ -307,7 +312,7 @@ export class NeuroGraphWebSocket extends Api {
           forget();
           reject(new RequestTimeout(command, timeoutMs));
         });
-      const timer = over ? undefined : setTimeout(late, timeoutMs);
+      const timer = over ? undefined : startTimer(late, timeoutMs);
       if (!over) signal?.addEventListener('abort', abort, { once: true });
     });
     return quiet(promise);
@@ -335,7 +340,7 @@ export class NeuroGraphWebSocket extends Api {
       gap: (error) => this.#gap(error),
       message: (message) => {
         this.#messages.call(message.type, message);
-        this.#messages.call('*', message);
+        if (message.type !== '*') this.#messages.call('*', message);
       },
       proven: (token) => {
         this.#token = token;

@@ -29,11 +29,7 @@ export class Handlers<Value> {
     if (list === undefined) return;
     for (const registration of list) {
       if (!registration.active) continue;
-      try {
-        registration.handler(value);
-      } catch (error) {
-        report(error);
-      }
+      callGuarded(registration.handler, value);
     }
   }
 
@@ -42,6 +38,16 @@ export class Handlers<Value> {
     const rest = (this.#lists.get(name) ?? []).filter((other) => other !== registration);
     if (rest.length > 0) this.#lists.set(name, rest);
     else this.#lists.delete(name);
+  }
+}
+
+/** Call what is the program's own: what it throws, or its promise rejects with, is reported and harms nobody here. */
+export function callGuarded<Value>(handler: (value: Value) => unknown, value: Value): void {
+  try {
+    const outcome = handler(value);
+    if (outcome instanceof Promise) outcome.catch(report);
+  } catch (error) {
+    report(error);
   }
 }
 

@@ -7,7 +7,8 @@ import { ConnectFailed, ConnectionLost } from './errors.js';
 import { watchPresence } from './presence.js';
 import { CloseCode } from './protocol.js';
 import type { Next, Session } from './session.js';
-import { findSocket, type Socket, type SocketClass } from './socket/socket.js';
+import { findSocket, type Refusal, type Socket, type SocketClass } from './socket/socket.js';
+import { startTimer, type Timer } from './timer.js';
 import { Vigil } from './vigil.js';
 
 /** So long may a goodbye take. */
@@ -22,11 +23,9 @@ export interface LineTerms {
   connectTimeoutMs: number;
   WebSocket: SocketClass | undefined;
   /** The token to show first on the next connection; null: none. Asked before each. */
-  token: () => string | null | Promise<string | null>;
+  token: () => string | null | undefined | Promise<string | null | undefined>;
   debug: (line: string) => void;
 }
-
-type Timer = ReturnType<typeof setTimeout>;
 
 /** The sockets of one session, at most one at a time. */
 export class Line {
@@ -87,29 +86,42 @@ export class Line {
   /** Don't wait out the backoff: there is reason to think that a connection can be had. */
   hurry(): void {
     if (this.#waiting === undefined) return;
-    this.#schedule(Math.max(0, this.#notBeforeMs - Date.now()));
+    this.#schedule(Math.max(0, this.#notBeforeMs - performance.now()));
   }
 
   #open(): void {
-    const attempt = ++this.#try;
+    // Who connects anew while an end is told does it before the socket, or the try, of before was put away.
+    this.#drop(CloseCode.NORMAL, '');
+    const attempt = this.#try;
     this.#seeking = true;
     this.#greetedMs = 0;
     const { connectTimeoutMs } = this.#terms;
-    this.#opening = setTimeout(() => this.#failed(`no answer within ${connectTimeoutMs} ms`, null), connectTimeoutMs);
-    this.#connect(attempt).catch((error: unknown) => {
-      if (attempt === this.#try) this.#failed(error instanceof Error ? error.message : String(error), null);
-    });
+    this.#opening = startTimer(() => this.#failed(`no answer within ${connectTimeoutMs} ms`, false), connectTimeoutMs);
+    void this.#connect(attempt);
   }
 
   async #connect(attempt: number): Promise<void> {
-    const [token, SocketClass] = await Promise.all([this.#terms.token(), findSocket(this.#terms.WebSocket)]);
-    if (attempt !== this.#try) return;
-    if (!this.#session.prove(token)) {
-      this.#stop();
-      return;
+    const terms = this.#terms;
+    // A token may be there later; a platform without sockets, or one that does not take the address, stays as it is.
+    let final = false;
+    try {
+      const token = (await terms.token()) ?? null;
+      if (attempt !== this.#try) return;
+      if (!this.#session.prove(token)) {
+        this.#next(null);
+        return;
+      }
+      final = true;
+      const SocketClass = await findSocket(terms.WebSocket);
+      if (attempt !== this.#try) return;
+      terms.debug(`connecting to ${terms.shownUrl}`);
+      this.#serve(new SocketClass(terms.url));
+    } catch (error) {
+      if (attempt === this.#try) this.#failed(error instanceof Error ? error.message : String(error), final);
     }
-    this.#terms.debug(`connecting to ${this.#terms.shownUrl}`);
-    const socket = new SocketClass(this.#terms.url);
+  }
+
+  #serve(socket: Socket): void {
     this.#socket = socket;
     socket.binaryType = 'arraybuffer';
     socket.onmessage = (event) => this.#received(event.data);
@@ -152,30 +164,26 @@ export class Line {
 
   /** The session's verdict: no goodbye is waited for, a browser may take minutes to see that nobody is there. */
   #hangUp(verdict: ConnectionLost): void {
-    const socket = this.#socket;
     const nonsense = verdict.code === CloseCode.PROTOCOL_ERROR;
     const code = nonsense ? NONSENSE_CODE : verdict.code >= 3000 ? verdict.code : CloseCode.NORMAL;
-    this.#over(verdict, null);
-    if (socket !== null) hangUp(socket, code, nonsense ? 'protocol error' : '');
+    this.#over(verdict, null, () => this.#drop(code, nonsense ? 'protocol error' : ''));
   }
 
   #closed(socket: Socket, code: number, reason: string): void {
-    this.#over(new ConnectionLost(code, reason), socket.refusal ?? null);
+    this.#over(new ConnectionLost(code, reason), socket.refusal ?? null, () => this.#forget());
   }
 
-  #failed(reason: string, lost: ConnectionLost | null): void {
-    const socket = this.#socket;
-    this.#forget();
-    if (socket !== null) hangUp(socket, CloseCode.NORMAL, '');
-    this.#next(this.#session.refused(new ConnectFailed(this.#terms.shownUrl, reason, { lost })));
+  #failed(reason: string, final: boolean): void {
+    this.#drop(CloseCode.NORMAL, '');
+    this.#next(this.#session.refused(new ConnectFailed(this.#terms.shownUrl, reason), final));
   }
 
   /** This connection, or the try for one, is over. */
-  #over(lost: ConnectionLost, refusal: (Socket['refusal'] & object) | null): void {
+  #over(lost: ConnectionLost, refusal: Refusal | null, putAway: () => void): void {
     const session = this.#session;
     const greeted = session.state === 'connected' || session.ended !== null;
     const upMs = Math.max(0, Date.now() - this.#greetedMs);
-    this.#forget();
+    putAway();
     if (greeted) {
       this.#next(session.disconnected(lost, upMs));
       return;
@@ -197,13 +205,14 @@ export class Line {
     }
     // A handler that was told may have left, and begun anew.
     if (this.#session.ended !== null || this.#seeking) return;
-    this.#notBeforeMs = Date.now() + next.atLeastMs;
+    // Not by the clock: set back an hour, it would have us wait for that long.
+    this.#notBeforeMs = performance.now() + next.atLeastMs;
     this.#schedule(next.waitMs);
   }
 
   #schedule(waitMs: number): void {
     clearTimeout(this.#waiting);
-    this.#waiting = setTimeout(() => {
+    this.#waiting = startTimer(() => {
       this.#waiting = undefined;
       this.#open();
     }, waitMs);
@@ -215,6 +224,13 @@ export class Line {
     this.#unwatch = null;
     clearTimeout(this.#waiting);
     this.#waiting = undefined;
+  }
+
+  /** Hear no more of the socket that there is, and close it. */
+  #drop(code: number, reason: string): void {
+    const socket = this.#socket;
+    this.#forget();
+    if (socket !== null) hangUp(socket, code, reason);
   }
 
   /** Hear no more of the socket that there is, and of its timers. */

@@ -246,8 +246,8 @@ export class Session {
     return this.#next(reason);
   }
 
-  /** There came to be no connection. */
-  refused(error: ConnectFailed): Next | null {
+  /** There came to be no connection; `final`: nor will there be by trying again. */
+  refused(error: ConnectFailed, final = false): Next | null {
     if (this.ended !== null) return null;
     const status = error.status;
     let lost = this.verdict ?? error.lost;
@@ -257,7 +257,7 @@ export class Session {
       lost = new ConnectionLost(code, error.message);
     }
     this.#failed(error, lost);
-    const last = this.state === 'connecting' && !this.#retry;
+    const last = final || (this.state === 'connecting' && !this.#retry);
     if (lost !== null && !this.#mayReturn(lost)) return this.#endWith(lost);
     if (last) return this.#endWith(lost ?? new ConnectionLost(CloseCode.VANISHED, error.message));
     this.#wish(error.retryAfterMs ?? 0);

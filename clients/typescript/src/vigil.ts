@@ -1,6 +1,8 @@
+/** Watches a connection for signs of life, by the terms of its greeting (protocol.md section 9). */
+
+import { startTimer, type Timer } from './timer.js';
+
 /**
- * Watches a connection for signs of life, by the terms of its greeting (protocol.md section 9).
- *
  * Browsers can't send Ping frames: after `intervalMs` of silence the command `ping` is sent, and after `timeoutMs` more
  * without any message the connection is dead. Timers are late where a page is in the background, frozen or asleep: then
  * messages may wait that were not handed out yet, so a verdict is passed only by a timer that came about in time.
@@ -11,8 +13,10 @@ export class Vigil {
   readonly #probe: () => void;
   readonly #dead: (silentMs: number) => void;
   #heardMs = Date.now();
+  /** Since it was last asked. */
+  #heard = false;
   #askedMs: number | null = null;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timer: Timer | undefined;
 
   /** `probe` is to provoke a message from the server. */
   constructor(intervalMs: number, timeoutMs: number, probe: () => void, dead: (silentMs: number) => void) {
@@ -26,6 +30,7 @@ export class Vigil {
   /** Something came. */
   heard(): void {
     this.#heardMs = Date.now();
+    this.#heard = true;
   }
 
   /** Look at once: there is reason to doubt. */
@@ -38,15 +43,17 @@ export class Vigil {
   }
 
   #look(): void {
-    // The clock may have been set back: then the silence is shorter than none.
-    const silentMs = Math.max(0, Date.now() - this.#heardMs);
-    if (silentMs >= this.#intervalMs) this.#ask();
+    const silentMs = Date.now() - this.#heardMs;
+    // The clock may have been set back: then it says nothing of the silence.
+    if (silentMs < 0 || silentMs >= this.#intervalMs) this.#ask();
     else this.#wait(this.#intervalMs - silentMs, () => this.#look());
   }
 
   #ask(): void {
     const askedMs = Date.now();
     this.#askedMs = askedMs;
+    this.#heardMs = Math.min(this.#heardMs, askedMs);
+    this.#heard = false;
     this.#wait(this.#timeoutMs, () => this.#judge(askedMs));
     this.#probe();
   }
@@ -55,13 +62,13 @@ export class Vigil {
     this.#askedMs = null;
     const nowMs = Date.now();
     const lateMs = nowMs - askedMs - this.#timeoutMs;
-    if (this.#heardMs >= askedMs) this.#look();
+    if (this.#heard) this.#look();
     else if (Math.abs(lateMs) > this.#timeoutMs / 2 + 500) this.#ask();
     else this.#dead(nowMs - this.#heardMs);
   }
 
   #wait(ms: number, then: () => void): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(then, ms);
+    this.#timer = startTimer(then, ms);
   }
 }

@@ -70,6 +70,30 @@ describe('handlers', () => {
     expect(heard.slice(3)).toEqual(['other', 'late', '* x']);
   });
 
+  it('tries to end a process by a handler whose promise rejects', async () => {
+    const unhandled = vi.fn();
+    process.on('unhandledRejection', unhandled);
+    const reported = vi.spyOn(console, 'error').mockImplementation(() => {});
+    const ws = await connected();
+    ws.on('x', async () => {
+      throw new Error('mine, later');
+    });
+    FakeSocket.last.say(message({ type: 'x' }));
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('unhandledRejection', unhandled);
+    expect(unhandled).not.toHaveBeenCalled();
+    expect(reported).toHaveBeenCalledWith(new Error('mine, later'));
+    reported.mockRestore();
+  });
+
+  it('tries to be called twice for one event by naming it as all events are', async () => {
+    const ws = await connected();
+    const handler = vi.fn();
+    ws.on('*', handler);
+    FakeSocket.last.say(message({ type: '*' }));
+    expect(handler).toHaveBeenCalledTimes(1);
+  });
+
   it('tries to take a name for a property that all objects have', async () => {
     const ws = await connected();
     const heard: unknown[] = [];

@@ -144,9 +144,115 @@ describe('connecting', () => {
     await expect(connecting).rejects.toMatchObject({ code: 1000 });
     expect(FakeSocket.all.length).toBe(0);
   });
+
+  it('tries to connect for ever on a platform that has no WebSocket, or whose WebSocket does not take the address', async () => {
+    const refusing = class {
+      constructor() {
+        throw new SyntaxError('no insecure sockets here');
+      }
+    };
+    vi.doMock('#socket', () => ({ loadSocket: null }));
+    vi.resetModules();
+    const { createWebSocket: createAnew } = await import('@neurograph/client');
+    vi.doUnmock('#socket');
+    vi.stubGlobal('WebSocket', undefined);
+    for (const [WebSocketClass, reason] of [
+      [undefined, 'this platform has no WebSocket: give one as an option'],
+      [refusing as unknown as typeof WebSocket, 'no insecure sockets here'],
+    ] as const) {
+      const ws = createAnew({ url: 'ws://host/ws', WebSocket: WebSocketClass });
+      const connecting = ws.connect({ retry: true });
+      await turn();
+      await turn();
+      await expect(connecting).rejects.toMatchObject({ name: 'ConnectFailed', reason });
+      await expect(ws.ping()).rejects.toMatchObject({ name: 'ConnectionLost' });
+      expect([ws.state, vi.getTimerCount()]).toEqual(['ended', 0]);
+    }
+  });
+
+  it('tries to leave a socket or a timer of before behind, by connecting while an end, or a begin, is told', async () => {
+    const ws = await connected({ reconnect: false });
+    const before = FakeSocket.last;
+    const off = ws.onEvent('state', (state) => {
+      if (state === 'ended') void ws.connect();
+    });
+    before.say('garbage');
+    expect(before.closed).toMatchObject({ code: 1000 });
+    await turn();
+    before.say('garbage');
+    FakeSocket.last.greet();
+    expect([ws.state, FakeSocket.all.length]).toEqual(['connected', 2]);
+    off();
+    void ws.disconnect();
+    const once = ws.onEvent('state', () => {
+      once();
+      void ws.disconnect();
+      void ws.connect();
+    });
+    void ws.connect();
+    await turn();
+    FakeSocket.last.greet();
+    expect([ws.state, FakeSocket.all.length]).toEqual(['connected', 3]);
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(ws.state).toBe('connected');
+    void ws.disconnect();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('tries to end a client by a debug that throws', async () => {
+    const reported = vi.spyOn(console, 'error').mockImplementation(() => {});
+    const ws = await connected({
+      debug: () => {
+        throw new Error('mine');
+      },
+    });
+    ws.send('x');
+    FakeSocket.last.answer('error', { code: 'internal' });
+    FakeSocket.last.break();
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    expect(ws.state).toBe('connected');
+    expect(reported).toHaveBeenCalledWith(new Error('mine'));
+    reported.mockRestore();
+  });
+
+  it('tries to have a time that is too long for a timer end at once', async () => {
+    const ws = await connected(
+      { requestTimeoutMs: Number.POSITIVE_INFINITY, connectTimeoutMs: Number.POSITIVE_INFINITY },
+      { heartbeat: { interval_ms: 3e9, timeout_ms: 3e9 } },
+    );
+    const waiting = ws.request('x');
+    const longer = ws.request('y', {}, { timeoutMs: 2 ** 31 });
+    await vi.advanceTimersByTimeAsync(3_600_000);
+    expect(FakeSocket.last.types).toEqual(['x', 'y']);
+    FakeSocket.last.answer();
+    await longer;
+    void ws.disconnect();
+    await expect(waiting).rejects.toMatchObject({ code: 1000 });
+  });
+
+  it('tries to read a password in an error', async () => {
+    const ws = make({ url: 'ws://me:secret@host/ws?key=secret' });
+    void ws.connect();
+    await turn();
+    FakeSocket.last.break();
+    expect(ws.error?.message).toBe("can't connect to ws://host/ws: no connection");
+    void ws.disconnect();
+  });
 });
 
 describe('coming back', () => {
+  it('tries to wait for a clock that was set back, when the page is shown', async () => {
+    const ws = await connected();
+    FakeSocket.last.break();
+    vi.setSystemTime(Date.now() - 3_600_000);
+    page.dispatchEvent(new Event('visibilitychange'));
+    await turn();
+    FakeSocket.last.greet();
+    expect(ws.state).toBe('connected');
+  });
+
   it('tries to wait out the backoff though the page is shown, thawed or online again', async () => {
     const ws = await connected();
     for (const [target, name] of [
@@ -314,6 +420,15 @@ describe('signs of life', () => {
     expect([ws.state, FakeSocket.last.types]).toEqual(['connected', ['ping', 'ping']]);
     await vi.advanceTimersByTimeAsync(200);
     expect(ws.state).toBe('reconnecting');
+  });
+
+  it('tries to keep a dead connection for as long as the clock was set back', async () => {
+    const ws = await connected({}, terms);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(FakeSocket.last.types).toEqual(['ping']);
+    await vi.advanceTimersByTimeAsync(200);
+    expect([ws.state, ws.error]).toMatchObject(['reconnecting', { code: 4408 }]);
   });
 
   it('tries to trust a connection for an interval more when the page comes back', async () => {
