@@ -8,7 +8,7 @@ import { build } from 'vite';
  * Bytes, minified and gzipped. That of the client was meant to be 10,000; it is what the client takes now and a little
  * more, so that growth is a decision. The hooks are without React and without the client, which their page has anyway.
  */
-const BUDGETS = { '.': 10_900, './react': 1_400 };
+const BUDGETS = { '.': 11_000, './react': 1_400 };
 
 const { exports } = await import('./package.json', { with: { type: 'json' } }).then((module) => module.default);
 let failed = false;

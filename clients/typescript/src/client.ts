@@ -3,6 +3,7 @@
 import { Api, quiet, type RequestOptions } from './api.js';
 import type { Envelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
 import {
+  CommandError,
   ConnectFailed,
   ConnectionLost,
   type GapError,
@@ -40,6 +41,11 @@ export interface SubscribeOptions {
   since?: number | undefined;
   /** The log that `since` counts in. */
   epoch?: string | undefined;
+}
+
+/** The payload of `subscribe` or `unsubscribe`. */
+interface Wanted extends SubscribeOptions {
+  topic: string;
 }
 
 interface Connecting {
@@ -153,16 +159,18 @@ export class NeuroGraphWebSocket extends Api {
   }
 
   /**
-   * Send a command and look at no promise: its reply comes to `on` handlers, an error to those of 'error'. Returns its id.
-   * Throws QueueFull, RequestTooBig, TypeError, and ConnectionLost after an end.
+   * Send a command and look at no promise: its reply comes to `on` handlers, an error to those of 'error'. Returns its id,
+   * which the reply has as `reply_to`. Of `subscribe` and `unsubscribe` too, where nothing had to be asked of the server.
+   * Throws QueueFull, RequestTooBig, TypeError, RangeError, and ConnectionLost after an end.
    */
   send<Command extends BareCommand>(type: Command, payload?: Commands[Command]): string;
   send<Command extends CommandName>(type: Command, payload: Commands[Command]): string;
   send(type: string, payload?: JsonObject): string;
   send(type: string, payload: object = {}): string {
     if (isSubscription(type, payload)) {
-      void this.#subscription(type, payload.topic, payload);
-      return `${this.clientId}-${type}-${payload.topic}`;
+      const id = this.#session.newId();
+      this.#follow(type, payload, (outcome) => this.#unheard(type, outcome, id), id);
+      return id;
     }
     return this.#session.request(type, payload, (outcome) => this.#unheard(type, outcome));
   }
@@ -172,7 +180,8 @@ export class NeuroGraphWebSocket extends Api {
    *
    * When the connection breaks before the reply, it is sent again under its id on the next, and still takes effect once;
    * the envelope's `replayed` says that it had before. Except `publish` to an ephemeral topic, which leaves nothing to
-   * tell by: its event may come twice. `subscribe` and `unsubscribe` do what the methods of that name do.
+   * tell by: its event may come twice. `subscribe` and `unsubscribe` do what the methods of that name do, under ids of
+   * their own.
    *
    * Rejects with CommandError (the server answered `error`), ConnectionLost, RequestTimeout, RequestTooBig, QueueFull, and
    * TypeError (the id is in use, or this is not JSON).
@@ -189,8 +198,8 @@ export class NeuroGraphWebSocket extends Api {
   ): Promise<ReplyEnvelope<Command>>;
   request(type: string, payload?: JsonObject, options?: RequestOptions): Promise<Envelope>;
   request(type: string, payload: object = {}, options: RequestOptions = {}): Promise<Envelope> {
-    if (isSubscription(type, payload)) return this.#subscription(type, payload.topic, payload);
     return this.#within(type, options, (done) => {
+      if (isSubscription(type, payload)) return this.#follow(type, payload, done);
       const id = this.#session.request(type, payload, done, options.id);
       return () => this.#session.forget(id);
     });
@@ -222,9 +231,15 @@ export class NeuroGraphWebSocket extends Api {
     });
   }
 
-  /** End `subscribe`: no event of the topic comes afterwards, except for those who hold it or iterate over it. */
+  /**
+   * End `subscribe`: no event of the topic comes afterwards, except for those who hold it or iterate over it. Rejects with
+   * RequestTimeout where the server does not answer; it has ended all the same.
+   */
   unsubscribe(topic: string): Promise<void> {
-    return new Promise((resolve) => this.#session.unsubscribe(topic, resolve));
+    return this.#within<void>('unsubscribe', {}, (done) => {
+      this.#session.unsubscribe(topic, () => done());
+      return () => {};
+    });
   }
 
   /**
@@ -264,26 +279,34 @@ export class NeuroGraphWebSocket extends Api {
     return quiet(this.request('ping', {}).then(() => performance.now() - startMs));
   }
 
-  /** These two are the methods of that name: else it would be forgotten after a break, or pull the rug from under others. */
-  #subscription(type: string, topic: string, options: SubscribeOptions): Promise<Envelope> {
+  /**
+   * These two are the methods of that name: else it would be forgotten after a break, or pull the rug from under others.
+   * `done` hears of a reply, the server's where it gave one to this. Returns what stops the wait for it.
+   */
+  #follow(type: string, wanted: Wanted, done: (outcome: Outcome) => void, id?: string): () => void {
+    const session = this.#session;
+    const { topic } = wanted;
     const reply = { id: '', timestamp: Date.now() };
     if (type === 'unsubscribe') {
-      const payload = { topic, success: this.#session.agreement(topic) !== null };
-      return quiet(this.unsubscribe(topic).then(() => ({ ...reply, type: 'unsubscribed', payload })));
+      const payload = { topic, success: session.agreement(topic) !== null };
+      const left = (answer?: Outcome) =>
+        done(answer instanceof Error ? answer : { ...reply, ...answer, type: 'unsubscribed', payload });
+      session.unsubscribe(topic, left, id);
+      return () => {};
     }
-    const agreed = this.subscribe(topic, options);
-    return quiet(
-      agreed.then((payload) => ({
-        ...reply,
-        ...this.#session.agreement(topic),
-        type: 'subscribed',
-        payload: { ...payload },
-      })),
-    );
+    checkTopic(topic);
+    const opened = (outcome: Subscribed | NgosError) =>
+      done(
+        outcome instanceof Error
+          ? outcome
+          : { ...reply, ...session.agreement(topic), type: 'subscribed', payload: { ...outcome } },
+      );
+    session.subscribe(topic, startOf(wanted), opened, id);
+    return () => session.unsubscribe(topic, () => {});
   }
 
-  /** A promise of what `ask` comes to, within the time, or until the signal. */
-  #within<Answer extends Outcome | Subscribed>(
+  /** A promise of what `ask` comes to, within the time, or until the signal; `ask` returns what stops it. */
+  #within<Answer>(
     command: string,
     options: RequestOptions,
     ask: (done: (outcome: Answer | NgosError) => void) => () => void,
@@ -291,29 +314,30 @@ export class NeuroGraphWebSocket extends Api {
     const promise = new Promise<Answer>((resolve, reject) => {
       const { signal, timeoutMs = this.#requestTimeoutMs } = options;
       signal?.throwIfAborted();
-      let over = false;
-      const settle = (act: () => void) => {
-        if (over) return;
-        over = true;
+      let forget = () => {};
+      const settle = () => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', abort);
-        act();
       };
-      const forget = ask((outcome) =>
-        settle(() => (outcome instanceof Error ? reject(outcome) : resolve(outcome as Answer))),
-      );
-      const abort = () =>
-        settle(() => {
-          forget();
-          reject(signal?.reason);
+      const giveUp = (reason: unknown) => {
+        settle();
+        forget();
+        reject(reason);
+      };
+      const abort = () => giveUp(signal?.reason);
+      signal?.addEventListener('abort', abort);
+      const timer = startTimer(() => giveUp(new RequestTimeout(command, timeoutMs)), timeoutMs);
+      try {
+        // It may be done at once.
+        forget = ask((outcome) => {
+          settle();
+          if (outcome instanceof Error) reject(outcome);
+          else resolve(outcome);
         });
-      const late = () =>
-        settle(() => {
-          forget();
-          reject(new RequestTimeout(command, timeoutMs));
-        });
-      const timer = over ? undefined : startTimer(late, timeoutMs);
-      if (!over) signal?.addEventListener('abort', abort, { once: true });
+      } catch (error) {
+        settle();
+        reject(error);
+      }
     });
     return quiet(promise);
   }
@@ -338,10 +362,7 @@ export class NeuroGraphWebSocket extends Api {
       },
       resumed: (topic, replay) => this.#tell('resumed', { topic, replay }),
       gap: (error) => this.#gap(error),
-      message: (message) => {
-        this.#messages.call(message.type, message);
-        if (message.type !== '*') this.#messages.call('*', message);
-      },
+      message: (message) => this.#hear(message),
       proven: (token) => {
         this.#token = token;
       },
@@ -368,8 +389,19 @@ export class NeuroGraphWebSocket extends Api {
     this.#life.call(name, event);
   }
 
-  #unheard(type: string, outcome: Outcome): void {
+  #hear(message: Envelope): void {
+    this.#messages.call(message.type, message);
+    if (message.type !== '*') this.#messages.call('*', message);
+  }
+
+  /** What a command that `send` sent came to. Handlers heard it, unless it was the answer to another one than `id`. */
+  #unheard(type: string, outcome: Outcome, id?: string): void {
+    const reply = outcome instanceof CommandError ? outcome.reply : outcome;
     if (outcome instanceof Error) this.#debug(`${type}: ${outcome.message}`);
+    // Later: whoever called is to have the id first.
+    if (id !== undefined && !(reply instanceof Error) && reply.reply_to !== id) {
+      queueMicrotask(() => this.#hear({ ...reply, reply_to: id }));
+    }
   }
 }
 
@@ -383,6 +415,7 @@ function openPromise<Value>() {
   return { promise: quiet(promise), resolve, reject };
 }
 
-function isSubscription(type: string, payload: object): payload is { topic: string; since?: number; epoch?: string } {
-  return (type === 'subscribe' || type === 'unsubscribe') && 'topic' in payload && typeof payload.topic === 'string';
+function isSubscription(type: string, payload: object): payload is Wanted {
+  const { topic } = (payload ?? {}) as { topic?: unknown };
+  return (type === 'subscribe' || type === 'unsubscribe') && typeof topic === 'string';
 }

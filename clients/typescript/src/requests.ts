@@ -42,9 +42,15 @@ export class Requests {
     this.#queueBytes = queueBytes;
   }
 
+  /** An id that no command has had. */
+  newId(): string {
+    return `${this.#prefix}-${++this.#count}`;
+  }
+
   /**
    * Queue a command and return its id; `done` is called once. Throws TypeError (not JSON, or the id waits for its reply
    * already), RequestTooBig and QueueFull, all the caller's fault; then nothing was queued. One command is taken always.
+   * What is `ours` never throws: it is asked while a server's message is taken, and `done` hears that it is too big.
    */
   add(
     name: string,
@@ -53,14 +59,18 @@ export class Requests {
     options: { id?: string | undefined; ours?: true } = {},
   ): string {
     const ours = options.ours === true;
-    const id = options.id ?? `${this.#prefix}-${++this.#count}`;
+    const id = options.id ?? this.newId();
     if (typeof name !== 'string') throw new TypeError('a command is named by a string');
-    if (typeof id !== 'string' || id === '') throw new TypeError('an id is a string of at least one character');
+    if (typeof id !== 'string' || id === '' || id.length > 128) throw new TypeError('an id is 1 to 128 characters');
     if (this.#pending.has(id)) throw new TypeError(`the command '${id}' waits for its reply already`);
     if (!isObject(payload)) throw new TypeError('a payload is an object');
     const message = JSON.stringify({ id, type: name, payload });
     const pending: Pending = { name, message, sizeBytes: utf8Bytes(message), ours, done, state: 'queued' };
     const tooBig = this.#tooBig(pending);
+    if (tooBig !== null && ours) {
+      done(tooBig);
+      return id;
+    }
     if (tooBig !== null) throw tooBig;
     // What the session asks by itself is little, and could not wait.
     if (!ours) {

@@ -126,6 +126,11 @@ export class Session {
     return chosen;
   }
 
+  /** An id that no command has had. */
+  newId(): string {
+    return this.#requests.newId();
+  }
+
   /** Nobody waits for this reply any more. What was not taken yet is never sent. */
   forget(id: string): void {
     this.#requests.forget(id);
@@ -133,14 +138,14 @@ export class Session {
   }
 
   /** Follow a topic for handlers; see Topics. Throws ConnectionLost. */
-  subscribe(topic: string, place: Place | null, opened: Opened): void {
+  subscribe(topic: string, place: Place | null, opened: Opened, id?: string): void {
     if (this.ended !== null) throw this.ended;
-    this.#topics.subscribe(topic, place, opened);
+    this.#topics.subscribe(topic, place, opened, id);
     this.#after();
   }
 
-  unsubscribe(topic: string, done: () => void): void {
-    this.#topics.unsubscribe(topic, done);
+  unsubscribe(topic: string, done: (answer?: Outcome) => void, id?: string): void {
+    this.#topics.unsubscribe(topic, done, id);
     this.#after();
   }
 
@@ -310,8 +315,10 @@ export class Session {
     if (this.#proof !== null) {
       this.#requests.add('authenticate', { token: this.#proof }, (outcome) => this.#proven(outcome), { ours: true });
     }
-    this.#topics.connect();
-    this.#requests.resend(again);
+    if (this.verdict === null) {
+      this.#topics.connect();
+      this.#requests.resend(again);
+    }
     this.#call(() => this.#watch.connected(established));
   }
 
@@ -324,7 +331,7 @@ export class Session {
 
   /** Keep a proof that was accepted: later connections are nobody's until they have shown it too. */
   #remembering(payload: object, done: (outcome: Outcome) => void): (outcome: Outcome) => void {
-    const token = 'token' in payload ? payload.token : undefined;
+    const { token } = payload as { token?: unknown };
     return (outcome) => {
       if (typeof token === 'string' && !(outcome instanceof Error) && outcome.type === 'authenticated') {
         this.#proof = token;
@@ -335,8 +342,9 @@ export class Session {
   }
 
   #proven(outcome: Outcome): void {
-    if (!(outcome instanceof CommandError)) return;
-    const code = outcome.retryable ? CloseCode.TRY_AGAIN_LATER : CloseCode.UNAUTHENTICATED;
+    if (!(outcome instanceof Error)) return;
+    const retryable = outcome instanceof CommandError && outcome.retryable;
+    const code = retryable ? CloseCode.TRY_AGAIN_LATER : CloseCode.UNAUTHENTICATED;
     this.#condemn(new ConnectionLost(code, outcome.message));
   }
 

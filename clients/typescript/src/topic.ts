@@ -37,6 +37,8 @@ export class Topic {
   followers: readonly Follower[] = [];
   /** The server's latest answer to `subscribe`, whole. */
   agreement: Envelope | null = null;
+  /** What the next `subscribe` is named by, until one is answered; undefined: by anything. */
+  nextId: string | undefined;
   #asked: Asked | null = null;
   /** The server's last agreement on this connection, while its subscription is in force. */
   #reply: Subscribed | null = null;

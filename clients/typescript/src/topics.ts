@@ -23,6 +23,9 @@ export interface TopicsWatch {
   output(): void;
 }
 
+/** Hears that the server has unsubscribed, with its answer where it gave one. */
+type Left = (answer?: Outcome) => void;
+
 /** The topics by name. Between `connect` and `disconnect` it may ask the server. */
 export class Topics {
   readonly #requests: Requests;
@@ -30,7 +33,7 @@ export class Topics {
   readonly #topics = new Map<string, Topic>();
   #connected = false;
   /** Who waits until the server has unsubscribed. */
-  #leaving = new Set<() => void>();
+  #leaving = new Set<Left>();
   /** Whether another connection may come. */
   reconnect = true;
 
@@ -39,9 +42,13 @@ export class Topics {
     this.#watch = watch;
   }
 
-  /** Subscribe for handlers, once; `place` moves them there. `opened` hears what it came to. */
-  subscribe(name: string, place: Place | null, opened: Opened): void {
+  /**
+   * Subscribe for handlers, once; `place` moves them there. `opened` hears what it came to. Where that takes a command, and
+   * an `id` is given, it is the command's.
+   */
+  subscribe(name: string, place: Place | null, opened: Opened, id?: string): void {
     const topic = this.#topic(name);
+    topic.nextId = id;
     topic.dispatch.subscribed = true;
     this.#hold(topic, place);
     topic.dispatch.whenOpen(opened);
@@ -65,15 +72,18 @@ export class Topics {
     this.#released(topic, () => {});
   }
 
-  /** End `subscribe`; `done` when no more is to come for it: the server has agreed, or others hold the topic. */
-  unsubscribe(name: string, done: () => void): void {
+  /**
+   * End `subscribe`; `done` when no more is to come for it: the server has answered, or others hold the topic. Where that
+   * takes a command, and an `id` is given, it is the command's.
+   */
+  unsubscribe(name: string, done: Left, id?: string): void {
     const topic = this.#topics.get(name);
     if (topic === undefined) {
       done();
       return;
     }
     topic.dispatch.subscribed = false;
-    this.#released(topic, done);
+    this.#released(topic, done, id);
   }
 
   /** Let a feed follow its topic from its place. */
@@ -169,18 +179,18 @@ export class Topics {
     topic.join(dispatch);
   }
 
-  #released(topic: Topic, done: () => void): void {
+  #released(topic: Topic, done: Left, id?: string): void {
     if (topic.dispatch.held || !topic.followers.includes(topic.dispatch)) {
       done();
       return;
     }
     topic.dispatch.release();
     topic.leave(topic.dispatch);
-    this.#settle(topic, done);
+    this.#settle(topic, done, id);
   }
 
   /** Drop followers that are done, and ask the server for what the others are due. */
-  #settle(topic: Topic, left: () => void = () => {}): void {
+  #settle(topic: Topic, left: Left = () => {}, leftId?: string): void {
     for (const follower of topic.followers) {
       const over = follower === topic.dispatch ? !topic.dispatch.held : (follower as Feed).ended !== null;
       if (!over) continue;
@@ -192,16 +202,18 @@ export class Topics {
     if (due === null) {
       left();
     } else if (due.type === 'subscribe') {
-      this.#requests.add('subscribe', due.payload, (outcome) => this.#answered(topic, outcome), { ours: true });
+      const done = (outcome: Outcome) => this.#answered(topic, outcome);
+      this.#requests.add('subscribe', due.payload, done, { ours: true, id: topic.nextId });
       left();
     } else {
       this.#leaving.add(left);
-      const done = () => this.#leaving.delete(left) && left();
-      this.#requests.add('unsubscribe', due.payload, done, { ours: true });
+      const done = (outcome: Outcome) => this.#leaving.delete(left) && left(outcome);
+      this.#requests.add('unsubscribe', due.payload, done, { ours: true, id: leftId });
     }
   }
 
   #answered(topic: Topic, outcome: Outcome): void {
+    topic.nextId = undefined;
     if (outcome instanceof Error) {
       if (topic.refused(outcome, !this.reconnect)) {
         this.#watch.refused(outcome);
@@ -218,7 +230,7 @@ export class Topics {
 
 function readSubscribed(reply: Envelope): Subscribed {
   const { durable, recovered, replay } = reply.payload;
-  if (typeof durable !== 'boolean' || typeof recovered !== 'boolean' || typeof replay !== 'number') {
+  if (typeof durable !== 'boolean' || typeof recovered !== 'boolean' || !Number.isSafeInteger(replay)) {
     throw new Nonsense('not a payload of subscribed');
   }
   return reply.payload as unknown as Subscribed;

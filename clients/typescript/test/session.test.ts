@@ -245,6 +245,76 @@ describe('one topic, shared', () => {
     expect(await left).toMatchObject({ type: 'unsubscribed', payload: { topic: 'tokens', success: true } });
   });
 
+  it('tries to have a subscription that is there already, with and without a signal, answered by a fault', async () => {
+    const ws = await connected();
+    void ws.subscribe('tokens');
+    agree({ seq: 3 });
+    expect(await ws.subscribe('tokens')).toMatchObject({ topic: 'tokens', seq: 3 });
+    expect(await ws.request('subscribe', { topic: 'tokens' })).toMatchObject({ payload: { seq: 3 } });
+    expect(FakeSocket.last.types).toEqual(['subscribe']);
+  });
+
+  it('tries to match a reply of subscribe or unsubscribe by the id that send returned, in vain or twice', async () => {
+    const ws = await connected();
+    const heard: unknown[] = [];
+    for (const type of ['subscribed', 'unsubscribed', 'error']) {
+      ws.on(type, ({ reply_to }) => heard.push([type, reply_to]));
+    }
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const first = ws.send('subscribe', { topic: 'tokens' });
+    expect(FakeSocket.last.sent.at(-1)?.id).toBe(first);
+    const second = ws.send('subscribe', { topic: 'tokens' }); // nothing is sent for it
+    expect(heard).toEqual([]);
+    agree();
+    await turn();
+    const third = ws.send('subscribe', { topic: 'tokens' });
+    await turn();
+    const left = ws.send('unsubscribe', { topic: 'tokens' });
+    expect(FakeSocket.last.sent.at(-1)?.id).toBe(left);
+    FakeSocket.last.answer('unsubscribed');
+    const nothing = ws.send('unsubscribe', { topic: 'tokens' });
+    await turn();
+    FakeSocket.last.break();
+    const waiting = ws.send('subscribe', { topic: 'secret' });
+    const besides = ws.send('subscribe', { topic: 'secret' });
+    await vi.waitFor(() => expect(FakeSocket.all.length).toBe(2));
+    FakeSocket.last.greet();
+    FakeSocket.last.answer('error', { code: 'forbidden', message: 'no', retryable: false });
+    await turn();
+    const expected = [
+      ['subscribed', first],
+      ['subscribed', second],
+      ['subscribed', third],
+      ['unsubscribed', left],
+      ['unsubscribed', nothing],
+      ['error', waiting],
+      ['error', besides],
+    ];
+    expect(heard.sort()).toEqual(expected.sort());
+  });
+
+  it('tries to have a subscription of send dropped without a word because a break took long', async () => {
+    const ws = await connected({ requestTimeoutMs: 1 });
+    FakeSocket.last.break();
+    ws.send('subscribe', { topic: 'tokens' });
+    await expect(ws.request('x')).rejects.toBeInstanceOf(RequestTimeout);
+    await vi.waitFor(() => expect(FakeSocket.all.length).toBe(2));
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.types).toEqual(['subscribe']);
+    expect(() => ws.send('subscribe', { topic: 'no topic' })).toThrow(TypeError);
+    await ws.disconnect();
+    expect(() => ws.send('subscribe', { topic: 'tokens' })).toThrow('closed by this client');
+  });
+
+  it('tries to wait for ever for an unsubscribed, or longer for a subscribed than it was asked to', async () => {
+    const ws = await connected({ requestTimeoutMs: 1 });
+    void ws.subscribe('tokens');
+    agree();
+    await expect(ws.unsubscribe('tokens')).rejects.toMatchObject({ command: 'unsubscribe', timeoutMs: 1 });
+    const asked = ws.request('subscribe', { topic: 'graph' }, { timeoutMs: 2 });
+    await expect(asked).rejects.toMatchObject({ command: 'subscribe', timeoutMs: 2 });
+  });
+
   it('tries to follow a topic after its subscription has timed out', async () => {
     const ws = await connected({ requestTimeoutMs: 1 });
     await expect(ws.subscribe('tokens')).rejects.toBeInstanceOf(RequestTimeout);
@@ -370,6 +440,9 @@ describe('commands', () => {
     await expect(ws.request('x', circle)).rejects.toBeInstanceOf(TypeError);
     await expect(ws.request('x', { big: 1n })).rejects.toBeInstanceOf(TypeError);
     await expect(ws.request('x', null as never)).rejects.toBeInstanceOf(TypeError);
+    await expect(ws.request('subscribe', null as never)).rejects.toBeInstanceOf(TypeError);
+    await expect(ws.request('authenticate', 'token' as never)).rejects.toBeInstanceOf(TypeError);
+    await expect(ws.request('x', {}, { id: 'i'.repeat(129) })).rejects.toBeInstanceOf(TypeError);
     await expect(ws.subscribe('no topic')).rejects.toBeInstanceOf(TypeError);
     await expect(ws.subscribe('t', { since: -1 })).rejects.toBeInstanceOf(RangeError);
     expect(() => ws.events('t', { since: 1, epoch: 'no' })).toThrow(RangeError);

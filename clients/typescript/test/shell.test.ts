@@ -440,6 +440,44 @@ describe('signs of life', () => {
 });
 
 describe('nonsense', () => {
+  it('tries to end a program by a server that takes next to nothing', async () => {
+    const limits = { message_bytes: 100, subscriptions: 0, in_flight: 0 };
+    const ws = await connected({}, { limits, heartbeat: { interval_ms: 1_000, timeout_ms: 200 } });
+    const topic = 't'.repeat(100);
+    await expect(ws.subscribe(topic)).rejects.toMatchObject({ name: 'RequestTooBig' });
+    const events = ws.events(topic);
+    await expect(events.next()).rejects.toMatchObject({ name: 'RequestTooBig' });
+    expect(() => ws.hold(topic)).not.toThrow();
+    expect(ws.state).toBe('connected');
+    FakeSocket.last.break();
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet({
+      limits: { ...limits, message_bytes: 10 },
+      heartbeat: { interval_ms: 1_000, timeout_ms: 200 },
+    });
+    expect(ws.state).toBe('connected');
+    await vi.advanceTimersByTimeAsync(1_200);
+    expect(ws.state).toBe('reconnecting'); // there is no ping of ten bytes
+
+    const named = make({ token: 'long'.repeat(99) });
+    const told = watch(named, 'disconnected');
+    void named.connect();
+    await turn();
+    FakeSocket.last.greet({ limits });
+    expect(FakeSocket.last.sent).toEqual([]);
+    expect([named.state, told]).toMatchObject(['ended', [{ code: 4401, nextMs: null }]]);
+  });
+
+  it('tries to hide events behind a replay that is no number', async () => {
+    const ws = await connected();
+    ws.hold('tokens');
+    const payload = '{"topic":"tokens","durable":true,"epoch":"0000000a","seq":1,"recovered":true,"replay":1e999}';
+    FakeSocket.last.say(
+      `{"id":"1","type":"subscribed","timestamp":1,"reply_to":"${FakeSocket.last.sent[0]?.id}","payload":${payload}}`,
+    );
+    expect([ws.state, ws.error]).toMatchObject(['ended', { code: 1002 }]);
+  });
+
   it('tries to go on with a server that does not speak the protocol', async () => {
     const others = ['garbage', '[1]', 'null', '{}', new ArrayBuffer(1), message({ type: 'x', topic: 3 as never })];
     for (const data of others) {
