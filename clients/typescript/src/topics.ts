@@ -53,6 +53,7 @@ export class Topics {
     this.#hold(topic, place);
     topic.dispatch.whenOpen(opened);
     this.#settle(topic);
+    if (topic.dispatch.following) topic.nextId = undefined; // nothing had to be asked
   }
 
   /** Hold a topic for handlers, once more; `place` counts for the first holder. */

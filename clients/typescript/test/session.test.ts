@@ -291,6 +291,13 @@ describe('one topic, shared', () => {
       ['error', besides],
     ];
     expect(heard.sort()).toEqual(expected.sort());
+    heard.length = 0;
+    void ws.subscribe('tokens');
+    agree();
+    const followed = ws.send('subscribe', { topic: 'tokens' });
+    await again();
+    agree();
+    expect(heard.filter((told) => (told as string[])[1] === followed)).toHaveLength(1); // not again on the next connection
   });
 
   it('tries to have a subscription of send dropped without a word because a break took long', async () => {

@@ -124,6 +124,8 @@ describe('frames', () => {
       frame(n === 0 ? OPCODE.TEXT : OPCODE.CONTINUATION, '', { fin: false }),
     );
     expect(read(parts, 100).fault).toBe(1009); // empty parts without end
+    const tiny = parts.map((_, n) => frame(n === 0 ? OPCODE.TEXT : OPCODE.CONTINUATION, 'x', { fin: false }));
+    expect(read(tiny, 10_000).fault).toBe(1009); // each takes more than what is in it
   });
 
   it('tries to send a frame that is not masked, or of another length', () => {

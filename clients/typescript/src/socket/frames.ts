@@ -23,6 +23,8 @@ export interface FrameWatch {
 /** The largest message: a page of 1000 tokens with 16 KiB of metadata each, and some. */
 export const MESSAGE_BYTES = 32 * 1024 * 1024;
 export const OPCODE = { CONTINUATION: 0, TEXT: 1, BINARY: 2, CLOSE: 8, PING: 9, PONG: 10 } as const;
+/** What a part takes besides its bytes, about: counted as the least size, or tiny parts would take a hundred times the limit. */
+const PART_BYTES = 64;
 const NO_BYTES: Buffer = Buffer.alloc(0);
 
 /** Reads what a server sends, cut anywhere. */
@@ -98,9 +100,9 @@ export class FrameReader {
     if (continued !== (opcode === OPCODE.CONTINUATION)) throw new FrameFault(1002, 'fragments out of order');
     if (!continued) this.#opcode = opcode;
     if (!fin) {
-      // A copy: a small part must not keep the big chunk that it came in. Empty parts count, or they could be endless.
+      // A copy: a small part must not keep the big chunk that it came in.
       this.#parts.push(Buffer.from(payload));
-      this.#partsBytes += Math.max(1, payload.length);
+      this.#partsBytes += Math.max(PART_BYTES, payload.length);
       return;
     }
     const whole = this.#parts.length === 0 ? payload : Buffer.concat([...this.#parts, payload]);
