@@ -4,6 +4,7 @@ import type { Envelope } from './envelope.js';
 import { GapError, type LogPosition, type NgosError, SlowSubscriber } from './errors.js';
 import { Follower, type Place } from './follower.js';
 import type { Subscribed } from './protocol.js';
+import { Queue } from './queue.js';
 
 /** What a feed tells its iterator. */
 export interface FeedWatch {
@@ -28,9 +29,9 @@ export class Feed extends Follower {
   readonly #limitEvents: number;
   readonly #limitBytes: number;
   readonly #watch: FeedWatch;
-  #events: Envelope[] = [];
-  #sizes: number[] = [];
-  #next = 0;
+  // Two queues instead of one of pairs: this is done with every event.
+  readonly #events = new Queue<Envelope>();
+  readonly #sizes = new Queue<number>();
   #bytes = 0;
 
   constructor(topic: string, start: Place | null, limitEvents: number, limitBytes: number, watch: FeedWatch) {
@@ -43,7 +44,7 @@ export class Feed extends Follower {
   }
 
   get waiting(): number {
-    return this.#events.length - this.#next;
+    return this.#events.length;
   }
 
   get hasRoom(): boolean {
@@ -58,15 +59,12 @@ export class Feed extends Follower {
 
   /** The next event, or null: none yet. Throws what ended the feed, when it is empty. */
   shift(): Envelope | null {
-    const event = this.#events[this.#next];
+    const event = this.#events.shift();
     if (event === undefined) {
       if (this.ended !== null) throw this.ended;
       return null;
     }
-    this.#bytes -= this.#sizes[this.#next] ?? 0;
-    this.#next++;
-    if (this.#next === this.#events.length) this.clear();
-    else if (this.#next >= 1024 && this.#next * 2 > this.#events.length) this.#compact();
+    this.#bytes -= this.#sizes.shift() ?? 0;
     if (event.seq != null) this.taken = { epoch: event.epoch ?? null, seq: event.seq };
     if (!this.following && this.ended === null && this.hasRoom) this.onRoom?.();
     return event;
@@ -74,9 +72,8 @@ export class Feed extends Follower {
 
   /** Forget what waits. */
   clear(): void {
-    this.#events = [];
-    this.#sizes = [];
-    this.#next = 0;
+    this.#events.clear();
+    this.#sizes.clear();
     this.#bytes = 0;
   }
 
@@ -117,11 +114,5 @@ export class Feed extends Follower {
 
   protected overflow(): void {
     this.end(new SlowSubscriber(this.topic));
-  }
-
-  #compact(): void {
-    this.#events = this.#events.slice(this.#next);
-    this.#sizes = this.#sizes.slice(this.#next);
-    this.#next = 0;
   }
 }

@@ -10,6 +10,7 @@
 import { type Envelope, isObject } from './envelope.js';
 import { CommandError, type NgosError, QueueFull, RequestTooBig } from './errors.js';
 import type { Limits } from './protocol.js';
+import { Queue } from './queue.js';
 
 /** What a command comes to: its reply, or why there is none. */
 export type Outcome = Envelope | NgosError;
@@ -34,9 +35,8 @@ export class Requests {
   #waitingBytes = 0;
   #pending = new Map<string, Pending>();
   #sent = 0;
-  /** What is still to be sent, in order, from `#next` on; some may be over meanwhile. */
-  #output: Pending[] = [];
-  #next = 0;
+  /** What is still to be sent, in order; some may be over meanwhile. */
+  readonly #output = new Queue<Pending>();
 
   constructor(queueBytes: number) {
     this.#queueBytes = queueBytes;
@@ -102,27 +102,26 @@ export class Requests {
   take(): string | null {
     // A server that allowed none could never be asked anything.
     const most = Math.max(1, this.#limits?.in_flight ?? 1);
-    while (this.#next < this.#output.length && this.#sent < most) {
-      const pending = this.#output[this.#next++];
+    while (this.#output.length > 0 && this.#sent < most) {
+      const pending = this.#output.shift();
       if (pending?.state !== 'queued') continue;
       pending.state = 'sent';
       this.#sent++;
       return pending.message;
     }
-    if (this.#next === this.#output.length) this.#clearOutput();
     return null;
   }
 
   /** Nothing can be sent, and what the session asked of that connection has no meaning for another. */
   disconnect(): void {
-    this.#clearOutput();
+    this.#output.clear();
     for (const [id, pending] of this.#pending) if (pending.ours) this.#drop(id);
   }
 
   /** There is a connection with these limits. Returns the ids to `resend` once what goes first is queued. */
   connect(limits: Limits): string[] {
     this.#limits = limits;
-    this.#clearOutput();
+    this.#output.clear();
     this.#sent = 0;
     for (const pending of this.#pending.values()) pending.state = 'queued';
     return [...this.#pending.keys()];
@@ -147,7 +146,7 @@ export class Requests {
   fail(error: NgosError): void {
     const pending = this.#pending;
     this.#pending = new Map();
-    this.#clearOutput();
+    this.#output.clear();
     this.#sent = 0;
     this.#waitingBytes = 0;
     for (const waiting of pending.values()) waiting.done(error);
@@ -161,11 +160,6 @@ export class Requests {
     pending.state = 'over';
     if (!pending.ours) this.#waitingBytes -= pending.sizeBytes;
     return pending;
-  }
-
-  #clearOutput(): void {
-    this.#output = [];
-    this.#next = 0;
   }
 
   #tooBig(pending: Pending): RequestTooBig | null {

@@ -1,5 +1,7 @@
 /** The client over a fake socket: handlers, subscriptions that share a topic, the queue, arguments that can't be. */
 
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import {
   createWebSocket,
   GapError,
@@ -427,6 +429,21 @@ describe('commands', () => {
     FakeSocket.last.answer();
     FakeSocket.last.answer('error', { code: 'internal' });
     expect(ws.state).toBe('connected');
+  });
+
+  it('tries to have what was answered kept for as long as something waits', async () => {
+    setFlagsFromString('--expose_gc');
+    const collect = runInNewContext('gc') as () => void;
+    const limits = { message_bytes: 65_536, subscriptions: 128, in_flight: 1 };
+    const ws = await connected({}, { limits });
+    const asked: WeakRef<Promise<unknown>>[] = [];
+    for (let n = 0; n < 3_000; n++) {
+      asked.push(new WeakRef(ws.request('x')));
+      if (n > 1) FakeSocket.last.answer(); // one is on the wire, others wait for it
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+    expect(asked.filter((promise) => promise.deref() !== undefined).length).toBeLessThan(1_500);
   });
 
   it('tries to stop waiting by a signal, or to use an id twice at once', async () => {
