@@ -1,5 +1,6 @@
 /** Every command of protocol.md section 3 as a method, with typed arguments and a typed answer. */
 
+import { quiet } from './deferred.js';
 import type { MessageEnvelope, ReplyEnvelope } from './envelope.js';
 import { NotFound } from './errors.js';
 import type { CommandName } from './names.js';
@@ -36,17 +37,17 @@ export abstract class Api {
    * takes the place of the option `token`.
    */
   authenticate(token: string): Promise<p.Authenticated> {
-    return this.#ask('authenticate', { token }, (reply) => reply.payload);
+    return this.#ask('authenticate', { token }, payloadOf);
   }
 
   /** Send an event to a custom topic; on the server's own: CommandError `forbidden`. On an ephemeral one it may come twice. */
   publish(topic: string, type: string, payload: p.JsonObject = {}): Promise<p.Published> {
-    return this.#ask('publish', { topic, type, payload }, (reply) => reply.payload);
+    return this.#ask('publish', { topic, type, payload }, payloadOf);
   }
 
   /** Create a token. A `token_id` that exists already is CommandError `conflict`. */
   createToken(fields: Fields<'token.create'> = {}): Promise<p.Token> {
-    return this.#ask('token.create', fields, (reply) => reply.payload);
+    return this.#ask('token.create', fields, payloadOf);
   }
 
   /** A token, or null where there is no such. */
@@ -56,7 +57,7 @@ export abstract class Api {
 
   /** A page of tokens, newest first; `next` is the `after` of the next, `position` what to subscribe `since`. */
   listTokens(options: Fields<'token.list'> = {}): Promise<p.TokenListed> {
-    return this.#ask('token.list', options, (reply) => reply.payload);
+    return this.#ask('token.list', options, payloadOf);
   }
 
   /** Change the fields that are given. Rejects with NotFound; CommandError `conflict` where `if_version` is not its. */
@@ -92,7 +93,7 @@ export abstract class Api {
 
   /** Count a token's edges. */
   getDegree(id: string): Promise<p.GraphDegreeCounted> {
-    return this.#ask('graph.degree', { token_id: id }, (reply) => reply.payload);
+    return this.#ask('graph.degree', { token_id: id }, payloadOf);
   }
 
   /** A shortest path of at most `max_depth` edges; its `path` is null where there is none. */
@@ -101,17 +102,17 @@ export abstract class Api {
     target: string,
     options: Fields<'graph.path', 'source_id' | 'target_id'> = {},
   ): Promise<p.GraphPathFound> {
-    return this.#ask('graph.path', { ...options, source_id: source, target_id: target }, (reply) => reply.payload);
+    return this.#ask('graph.path', { ...options, source_id: source, target_id: target }, payloadOf);
   }
 
   /** Record one step; within a trajectory it gets the next sequence number. */
   recordExperience(eventType: string, fields: Fields<'experience.record', 'event_type'> = {}): Promise<p.Experience> {
-    return this.#ask('experience.record', { ...fields, event_type: eventType }, (reply) => reply.payload);
+    return this.#ask('experience.record', { ...fields, event_type: eventType }, payloadOf);
   }
 
   /** A page of experiences; `next` is the `after` of the next. */
   listExperiences(options: Fields<'experience.list'> = {}): Promise<p.ExperienceListed> {
-    return this.#ask('experience.list', options, (reply) => reply.payload);
+    return this.#ask('experience.list', options, payloadOf);
   }
 
   #ask<Command extends CommandName, Answer>(
@@ -123,16 +124,12 @@ export abstract class Api {
   }
 }
 
+const payloadOf = <Payload>(reply: { payload: Payload }): Payload => reply.payload;
+
 /** The payload, or NotFound where it is `token.not_found`. */
 function found<Found extends MessageEnvelope<'token.updated' | 'graph.connected' | 'graph.neighbors'>>(
   reply: Found | MessageEnvelope<'token.not_found'>,
 ): Found['payload'] {
   if (reply.type === 'token.not_found') throw new NotFound((reply.payload as p.TokenNotFound).token_id);
   return reply.payload;
-}
-
-/** The same promise, which ends no process when nobody looks at its rejection. */
-export function quiet<Value>(promise: Promise<Value>): Promise<Value> {
-  promise.catch(() => {});
-  return promise;
 }

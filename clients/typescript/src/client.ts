@@ -1,6 +1,7 @@
 /** The client: commands, handlers, subscriptions. What the protocol means is in `session`, the sockets are in `line`. */
 
-import { Api, quiet, type RequestOptions } from './api.js';
+import { Api, type RequestOptions } from './api.js';
+import { Deferred, quiet } from './deferred.js';
 import type { Envelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
 import {
   CommandError,
@@ -48,12 +49,6 @@ interface Wanted extends SubscribeOptions {
   topic: string;
 }
 
-interface Connecting {
-  promise: Promise<ConnectionEstablished>;
-  resolve: (established: ConnectionEstablished) => void;
-  reject: (error: NgosError) => void;
-}
-
 /** Make a client; nothing is opened yet. Throws TypeError where the options can't be. */
 export function createWebSocket(options: Options | string): NeuroGraphWebSocket {
   return new NeuroGraphWebSocket(typeof options === 'string' ? { url: options } : options);
@@ -77,7 +72,7 @@ export class NeuroGraphWebSocket extends Api {
   readonly #reconnect: boolean;
   readonly #debug: (line: string) => void;
   #token: Options['token'];
-  #connecting: Connecting | null = null;
+  #connecting: Deferred<ConnectionEstablished> | null = null;
 
   /** See `createWebSocket`. */
   constructor(options: Options = {}) {
@@ -139,7 +134,7 @@ export class NeuroGraphWebSocket extends Api {
     const { state, established } = this.#session;
     if (state === 'connected' && established !== null) return Promise.resolve(established);
     if (this.#connecting !== null) return this.#connecting.promise;
-    const connecting = openPromise<ConnectionEstablished>();
+    const connecting = new Deferred<ConnectionEstablished>();
     this.#connecting = connecting;
     if (state === 'reconnecting') {
       this.#line.hurry();
@@ -347,11 +342,11 @@ export class NeuroGraphWebSocket extends Api {
       output: () => this.#line?.flush(),
       state: (state) => {
         this.#debug(state);
-        if (state === 'ended') this.#settleConnecting((connecting) => connecting.reject(this.#why()));
+        if (state === 'ended') this.#connected((connecting) => connecting.reject(this.#why()));
         this.#tell('state', state);
       },
       connected: (established) => {
-        this.#settleConnecting((connecting) => connecting.resolve(established));
+        this.#connected((connecting) => connecting.resolve(established));
         this.#tell('connected', established);
       },
       failed: (error) => this.#tell('failed', error),
@@ -373,7 +368,8 @@ export class NeuroGraphWebSocket extends Api {
     return this.#session.failure ?? this.#session.ended ?? new ConnectionLost(CloseCode.NORMAL, '');
   }
 
-  #settleConnecting(settle: (connecting: Connecting) => void): void {
+  /** It has come to something: connecting is over. */
+  #connected(settle: (connecting: Deferred<ConnectionEstablished>) => void): void {
     const connecting = this.#connecting;
     this.#connecting = null;
     if (connecting !== null) settle(connecting);
@@ -403,16 +399,6 @@ export class NeuroGraphWebSocket extends Api {
       queueMicrotask(() => this.#hear({ ...reply, reply_to: id }));
     }
   }
-}
-
-function openPromise<Value>() {
-  let resolve: (value: Value) => void = () => {};
-  let reject: (error: NgosError) => void = () => {};
-  const promise = new Promise<Value>((fulfill, fail) => {
-    resolve = fulfill;
-    reject = fail;
-  });
-  return { promise: quiet(promise), resolve, reject };
 }
 
 function isSubscription(type: string, payload: object): payload is Wanted {

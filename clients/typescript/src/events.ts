@@ -1,5 +1,6 @@
 /** A topic's events as an async iterator. */
 
+import { Deferred } from './deferred.js';
 import type { EventEnvelope } from './envelope.js';
 import type { GapError, LogPosition } from './errors.js';
 import { Feed } from './feed.js';
@@ -25,11 +26,6 @@ const BUFFER_BYTES = 4 * 1024 * 1024;
 
 type Result<Topic extends string> = IteratorResult<EventEnvelope<Topic>, undefined>;
 
-interface Waiter<Topic extends string> {
-  resolve: (result: Result<Topic>) => void;
-  reject: (error: unknown) => void;
-}
-
 /**
  * The events of one topic, in order; made by `NeuroGraphWebSocket.events`, and subscribed from then on.
  *
@@ -45,9 +41,8 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
   readonly topic: Topic;
   readonly #session: Session;
   readonly #feed: Feed;
-  readonly #waiters: Waiter<Topic>[] = [];
-  readonly #opened: Promise<Subscribed>;
-  #settleOpened: { resolve: (reply: Subscribed) => void; reject: (error: unknown) => void } | null = null;
+  readonly #waiters: Deferred<Result<Topic>>[] = [];
+  readonly #opened = new Deferred<Subscribed>();
   #closed = false;
   #forgetSignal: () => void = () => {};
 
@@ -58,10 +53,6 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
     const limitEvents = Math.max(1, options.bufferEvents ?? BUFFER_EVENTS);
     const watch = { wake: () => this.#wake(), gap: (error: GapError) => session.tellGap(error) };
     this.#feed = new Feed(topic, start, limitEvents, options.bufferBytes ?? BUFFER_BYTES, watch);
-    this.#opened = new Promise((resolve, reject) => {
-      this.#settleOpened = { resolve, reject };
-    });
-    this.#opened.catch(() => {}); // who reads hears it too
     const { signal } = options;
     if (signal?.aborted) {
       void this.return();
@@ -77,7 +68,7 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
 
   /** The server's first answer; its `seq` is where this subscription starts, `replay` how many events of the past come. */
   opened(): Promise<Subscribed> {
-    return this.#opened;
+    return this.#opened.promise;
   }
 
   /** The last event that was handed out, or what the subscription started after; null before, and on ephemeral topics. */
@@ -87,23 +78,18 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
   }
 
   next(): Promise<Result<Topic>> {
-    const promise = new Promise<Result<Topic>>((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      this.#serve();
-    });
-    promise.catch(() => {});
-    return promise;
+    const waiter = new Deferred<Result<Topic>>();
+    this.#waiters.push(waiter);
+    this.#serve();
+    return waiter.promise;
   }
 
   /** Unsubscribe, and forget what waits. */
   return(): Promise<Result<Topic>> {
     if (!this.#closed) {
-      this.#closed = true;
-      this.#forgetSignal();
       this.#feed.clear();
-      this.#session.detach(this.#feed);
-      this.#settleOpened?.reject(new DOMException('the iterator was closed', 'AbortError'));
-      this.#settleOpened = null;
+      this.#close();
+      this.#opened.reject(new DOMException('the iterator was closed', 'AbortError'));
       this.#serve();
     }
     return Promise.resolve({ done: true, value: undefined });
@@ -115,12 +101,15 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
 
   #wake(): void {
     const { opening, ended } = this.#feed;
-    if (this.#settleOpened !== null && (opening !== null || ended !== null)) {
-      if (opening !== null) this.#settleOpened.resolve(opening);
-      else this.#settleOpened.reject(ended);
-      this.#settleOpened = null;
-    }
+    if (opening !== null) this.#opened.resolve(opening);
+    else if (ended !== null) this.#opened.reject(ended);
     this.#serve();
+  }
+
+  #close(): void {
+    this.#closed = true;
+    this.#forgetSignal();
+    this.#session.detach(this.#feed);
   }
 
   #serve(): void {
@@ -130,9 +119,7 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
         event = this.#closed ? null : (this.#feed.shift() as EventEnvelope<Topic> | null);
       } catch (error) {
         // Told once: afterwards it is over, as iterators have it.
-        this.#closed = true;
-        this.#forgetSignal();
-        this.#session.detach(this.#feed);
+        this.#close();
         this.#waiters.shift()?.reject(error);
         continue;
       }
