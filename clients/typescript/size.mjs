@@ -5,10 +5,11 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'vite';
 
 /**
- * Bytes, minified and gzipped. That of the client was meant to be 10,000; it is what the client takes now and a little
- * more, so that growth is a decision. The hooks are without React and without the client, which their page has anyway.
+ * Bytes, minified and gzipped. That of the client was meant to be 10,000; it is what the client takes, and a hundredth more,
+ * so that growth is a decision. A third of it is what follows topics, an eighth texts of errors. The hooks are without React
+ * and without the client, which their page has anyway.
  */
-const BUDGETS = { '.': 11_000, './react': 1_400 };
+const BUDGETS = { '.': 10_830, './react': 1_400 };
 
 const { exports } = await import('./package.json', { with: { type: 'json' } }).then((module) => module.default);
 let failed = false;

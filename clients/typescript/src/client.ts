@@ -1,53 +1,21 @@
 /** The client: commands, handlers, subscriptions. What the protocol means is in `session`, the sockets are in `line`. */
 
 import { Api, type RequestOptions } from './api.js';
+import { within } from './deadline.js';
 import { Deferred, quiet } from './deferred.js';
 import type { Envelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
-import {
-  CommandError,
-  ConnectFailed,
-  ConnectionLost,
-  type GapError,
-  type LogPosition,
-  type NgosError,
-  RequestTimeout,
-} from './errors.js';
+import { CommandError, type LogPosition, type NgosError } from './errors.js';
 import { Events, type EventsOptions } from './events.js';
 import { callGuarded, Handlers } from './handlers.js';
+import type { LifeEvents, State } from './life.js';
 import { Line } from './line.js';
 import type { BareCommand, CommandName } from './names.js';
 import { address, checkClientId, checkTopic, type Options, startOf } from './options.js';
-import { CloseCode, type Commands, type ConnectionEstablished, type JsonObject, type Subscribed } from './protocol.js';
+import type { Commands, ConnectionEstablished, JsonObject, Subscribed } from './protocol.js';
 import { type Outcome, randomHex } from './requests.js';
-import { Session, type SessionWatch, type State } from './session.js';
+import { Session } from './session.js';
 import type { SocketClass } from './socket/socket.js';
-import { startTimer } from './timer.js';
-
-/** What `onEvent` tells of the connection's life. */
-export interface LifeEvents {
-  state: State;
-  connected: ConnectionEstablished;
-  /** A connection was lost (or a try to come back failed, 1006); the next try is in `nextMs`; null: none comes. */
-  disconnected: { code: number; reason: string; nextMs: number | null };
-  /** `error` is another one: a connection was lost or a try failed, the first ones too. */
-  failed: NgosError;
-  /** After a break a durable topic goes on without a hole, and so many events come again. */
-  resumed: { topic: string; replay: number };
-  /** Events after `seq` are lost; handlers go on live from `now`, iterators end with GapError. */
-  gap: { topic: string; epoch: string | null; seq: number; now: LogPosition | null };
-}
-
-export interface SubscribeOptions {
-  /** Start after this event of a durable topic; where it is followed already, go back, or on, to there. */
-  since?: number | undefined;
-  /** The log that `since` counts in. */
-  epoch?: string | undefined;
-}
-
-/** The payload of `subscribe` or `unsubscribe`. */
-interface Wanted extends SubscribeOptions {
-  topic: string;
-}
+import { isSubscription, type SubscribeOptions, subscribe, subscription } from './subscription.js';
 
 /** Make a client; nothing is opened yet. Throws TypeError where the options can't be. */
 export function createWebSocket(options: Options | string): NeuroGraphWebSocket {
@@ -68,6 +36,18 @@ export class NeuroGraphWebSocket extends Api {
   readonly #line: Line;
   readonly #messages = new Handlers<Envelope>();
   readonly #life = new Handlers<LifeEvents[keyof LifeEvents]>();
+  /** The first to hear of it: whoever waits for the connection, and the debug lines. */
+  readonly #first: { [Name in keyof LifeEvents]?: (event: LifeEvents[Name]) => void } = {
+    state: (state) => {
+      this.#debug(state);
+      // Who heard of the failure before may have begun anew.
+      if (this.state === 'ended') this.#connected(({ reject }) => reject(this.error ?? this.#session.ended));
+    },
+    connected: (established) => this.#connected(({ resolve }) => resolve(established)),
+    disconnected: ({ nextMs }) =>
+      this.#debug(`${this.error?.message}; ${nextMs === null ? 'no more' : `again in ${Math.round(nextMs)} ms`}`),
+    gap: ({ topic, seq }) => this.#debug(`events on '${topic}' after seq ${seq} are lost`),
+  };
   readonly #requestTimeoutMs: number;
   readonly #reconnect: boolean;
   readonly #debug: (line: string) => void;
@@ -95,7 +75,17 @@ export class NeuroGraphWebSocket extends Api {
       queueBytes: options.queueBytes ?? 16 * 1024 * 1024,
       random: options.random ?? Math.random,
     };
-    this.#session = new Session(terms, this.#watch());
+    this.#session = new Session(terms, {
+      output: () => this.#line?.flush(),
+      life: (name, event) => {
+        this.#first[name]?.(event);
+        this.#life.call(name, event);
+      },
+      message: (message) => this.#hear(message),
+      proven: (token) => {
+        this.#token = token;
+      },
+    });
     this.#line = new Line(this.#session, {
       url: this.url,
       shownUrl: this.url.replace(/\/\/[^/?]*@/, '//').replace(/\?.*/, ''),
@@ -163,8 +153,8 @@ export class NeuroGraphWebSocket extends Api {
   send(type: string, payload?: JsonObject): string;
   send(type: string, payload: object = {}): string {
     if (isSubscription(type, payload)) {
-      const id = this.#session.newId();
-      this.#follow(type, payload, (outcome) => this.#unheard(type, outcome, id), id);
+      const id = this.#session.requests.newId();
+      subscription(this.#session.topics, type, payload, (outcome) => this.#unheard(type, outcome, id), id);
       return id;
     }
     return this.#session.request(type, payload, (outcome) => this.#unheard(type, outcome));
@@ -193,9 +183,10 @@ export class NeuroGraphWebSocket extends Api {
   ): Promise<ReplyEnvelope<Command>>;
   request(type: string, payload?: JsonObject, options?: RequestOptions): Promise<Envelope>;
   request(type: string, payload: object = {}, options: RequestOptions = {}): Promise<Envelope> {
-    return this.#within(type, options, (done) => {
-      if (isSubscription(type, payload)) return this.#follow(type, payload, done);
-      const id = this.#session.request(type, payload, done, options.id);
+    const { id: chosen, timeoutMs = this.#requestTimeoutMs, signal } = options;
+    return within(type, timeoutMs, signal, (done) => {
+      if (isSubscription(type, payload)) return subscription(this.#session.topics, type, payload, done);
+      const id = this.#session.request(type, payload, done, chosen);
       return () => this.#session.forget(id);
     });
   }
@@ -219,11 +210,8 @@ export class NeuroGraphWebSocket extends Api {
    * without `since`. Resolves with the server's agreement; where it rejects, the topic is not followed by this.
    */
   subscribe(topic: string, options: SubscribeOptions = {}): Promise<Subscribed> {
-    return this.#within('subscribe', {}, (done) => {
-      checkTopic(topic);
-      this.#session.subscribe(topic, startOf(options), done);
-      return () => this.#session.unsubscribe(topic, () => {});
-    });
+    const { topics } = this.#session;
+    return within('subscribe', this.#requestTimeoutMs, undefined, (done) => subscribe(topics, topic, options, done));
   }
 
   /**
@@ -231,8 +219,8 @@ export class NeuroGraphWebSocket extends Api {
    * RequestTimeout where the server does not answer; it has ended all the same.
    */
   unsubscribe(topic: string): Promise<void> {
-    return this.#within<void>('unsubscribe', {}, (done) => {
-      this.#session.unsubscribe(topic, () => done());
+    return within<void>('unsubscribe', this.#requestTimeoutMs, undefined, (done) => {
+      this.#session.topics.unsubscribe(topic, () => done());
       return () => {};
     });
   }
@@ -243,10 +231,10 @@ export class NeuroGraphWebSocket extends Api {
    */
   hold(topic: string, options: SubscribeOptions = {}): () => void {
     checkTopic(topic);
-    this.#session.hold(topic, startOf(options));
+    this.#session.topics.hold(topic, startOf(options));
     let held = true;
     return () => {
-      if (held) this.#session.release(topic);
+      if (held) this.#session.topics.release(topic);
       held = false;
     };
   }
@@ -254,18 +242,18 @@ export class NeuroGraphWebSocket extends Api {
   /** A topic's events as an async iterator with a buffer of its own; see Events. */
   events<Topic extends string>(topic: Topic, options: EventsOptions = {}): Events<Topic> {
     checkTopic(topic);
-    return new Events(this.#session, topic, startOf(options), options);
+    return new Events(this.#session.topics, topic, startOf(options), options);
   }
 
   /** Where `on` handlers are in a durable topic's log: the last event that was dispatched, or what they started after. */
   position(topic: string): LogPosition | null {
-    const place = this.#session.place(topic);
+    const place = this.#session.topics.place(topic);
     return place === null || place.epoch === null ? null : { epoch: place.epoch, seq: place.seq };
   }
 
   /** Whether `on` handlers hear a topic now: the server has agreed to it, on the connection that there is. */
   isFollowing(topic: string): boolean {
-    return this.#session.follows(topic);
+    return this.#session.topics.follows(topic);
   }
 
   /** The milliseconds from here to the server's command handling and back, a break included. Rejects as `request`. */
@@ -274,115 +262,11 @@ export class NeuroGraphWebSocket extends Api {
     return quiet(this.request('ping', {}).then(() => performance.now() - startMs));
   }
 
-  /**
-   * These two are the methods of that name: else it would be forgotten after a break, or pull the rug from under others.
-   * `done` hears of a reply, the server's where it gave one to this. Returns what stops the wait for it.
-   */
-  #follow(type: string, wanted: Wanted, done: (outcome: Outcome) => void, id?: string): () => void {
-    const session = this.#session;
-    const { topic } = wanted;
-    const reply = { id: '', timestamp: Date.now() };
-    if (type === 'unsubscribe') {
-      const payload = { topic, success: session.agreement(topic) !== null };
-      const left = (answer?: Outcome) =>
-        done(answer instanceof Error ? answer : { ...reply, ...answer, type: 'unsubscribed', payload });
-      session.unsubscribe(topic, left, id);
-      return () => {};
-    }
-    checkTopic(topic);
-    const opened = (outcome: Subscribed | NgosError) =>
-      done(
-        outcome instanceof Error
-          ? outcome
-          : { ...reply, ...session.agreement(topic), type: 'subscribed', payload: { ...outcome } },
-      );
-    session.subscribe(topic, startOf(wanted), opened, id);
-    return () => session.unsubscribe(topic, () => {});
-  }
-
-  /** A promise of what `ask` comes to, within the time, or until the signal; `ask` returns what stops it. */
-  #within<Answer>(
-    command: string,
-    options: RequestOptions,
-    ask: (done: (outcome: Answer | NgosError) => void) => () => void,
-  ): Promise<Answer> {
-    const promise = new Promise<Answer>((resolve, reject) => {
-      const { signal, timeoutMs = this.#requestTimeoutMs } = options;
-      signal?.throwIfAborted();
-      let forget = () => {};
-      const settle = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', abort);
-      };
-      const giveUp = (reason: unknown) => {
-        settle();
-        forget();
-        reject(reason);
-      };
-      const abort = () => giveUp(signal?.reason);
-      signal?.addEventListener('abort', abort);
-      const timer = startTimer(() => giveUp(new RequestTimeout(command, timeoutMs)), timeoutMs);
-      try {
-        // It may be done at once.
-        forget = ask((outcome) => {
-          settle();
-          if (outcome instanceof Error) reject(outcome);
-          else resolve(outcome);
-        });
-      } catch (error) {
-        settle();
-        reject(error);
-      }
-    });
-    return quiet(promise);
-  }
-
-  #watch(): SessionWatch {
-    return {
-      output: () => this.#line?.flush(),
-      state: (state) => {
-        this.#debug(state);
-        if (state === 'ended') this.#connected((connecting) => connecting.reject(this.#why()));
-        this.#tell('state', state);
-      },
-      connected: (established) => {
-        this.#connected((connecting) => connecting.resolve(established));
-        this.#tell('connected', established);
-      },
-      failed: (error) => this.#tell('failed', error),
-      disconnected: (error, nextMs) => {
-        const code = error instanceof ConnectFailed ? (error.lost?.code ?? CloseCode.VANISHED) : error.code;
-        this.#debug(`${error.message}; ${nextMs === null ? 'no more' : `again in ${Math.round(nextMs)} ms`}`);
-        this.#tell('disconnected', { code, reason: error.reason, nextMs });
-      },
-      resumed: (topic, replay) => this.#tell('resumed', { topic, replay }),
-      gap: (error) => this.#gap(error),
-      message: (message) => this.#hear(message),
-      proven: (token) => {
-        this.#token = token;
-      },
-    };
-  }
-
-  #why(): NgosError {
-    return this.#session.failure ?? this.#session.ended ?? new ConnectionLost(CloseCode.NORMAL, '');
-  }
-
   /** It has come to something: connecting is over. */
   #connected(settle: (connecting: Deferred<ConnectionEstablished>) => void): void {
     const connecting = this.#connecting;
     this.#connecting = null;
     if (connecting !== null) settle(connecting);
-  }
-
-  #gap(error: GapError): void {
-    const { topic, epoch, seq, now } = error;
-    this.#debug(error.message);
-    this.#tell('gap', { topic, epoch, seq, now });
-  }
-
-  #tell<Name extends keyof LifeEvents>(name: Name, event: LifeEvents[Name]): void {
-    this.#life.call(name, event);
   }
 
   #hear(message: Envelope): void {
@@ -399,9 +283,4 @@ export class NeuroGraphWebSocket extends Api {
       queueMicrotask(() => this.#hear({ ...reply, reply_to: id }));
     }
   }
-}
-
-function isSubscription(type: string, payload: object): payload is Wanted {
-  const { topic } = (payload ?? {}) as { topic?: unknown };
-  return (type === 'subscribe' || type === 'unsubscribe') && typeof topic === 'string';
 }

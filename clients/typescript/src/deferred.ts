@@ -9,8 +9,8 @@ export function quiet<Value>(promise: Promise<Value>): Promise<Value> {
 /** A promise and what settles it; the first time counts. */
 export class Deferred<Value> {
   readonly promise: Promise<Value>;
-  resolve: (value: Value) => void = () => {};
-  reject: (reason: unknown) => void = () => {};
+  resolve!: (value: Value) => void;
+  reject!: (reason: unknown) => void;
 
   constructor() {
     this.promise = quiet(

@@ -40,26 +40,31 @@ export type EventEnvelope<Topic extends string = string> = Topic extends keyof T
 /** What the server sent is not what the protocol says. */
 export class Nonsense extends Error {}
 
+/** Throws Nonsense that names `what` came, where it is not `so`. */
+export function check(so: boolean, what: string): asserts so {
+  if (!so) throw new Nonsense(`${what} is not what the protocol says`);
+}
+
 /** Read one message; unknown fields stay, null counts as absent. Throws Nonsense: the server's fault. */
 export function parse(data: unknown): Envelope {
-  if (typeof data !== 'string') throw new Nonsense('a binary message');
+  check(typeof data === 'string', 'a binary message');
   let value: unknown;
   try {
-    value = JSON.parse(data);
+    value = JSON.parse(data as string);
   } catch {
     throw new Nonsense('not JSON');
   }
-  if (typeof value !== 'object' || value === null) throw new Nonsense('not an object');
+  check(isObject(value), 'the message');
   const message = value as Record<keyof Envelope, unknown>;
-  if (typeof message.id !== 'string') throw new Nonsense('id must be a string');
-  if (typeof message.type !== 'string') throw new Nonsense('type must be a string');
-  if (typeof message.timestamp !== 'number') throw new Nonsense('timestamp must be a number');
-  if (message.payload == null) message.payload = {};
-  else if (!isObject(message.payload)) throw new Nonsense('payload must be an object');
-  if (message.reply_to != null && typeof message.reply_to !== 'string') throw new Nonsense('reply_to must be a string');
-  if (message.topic != null && typeof message.topic !== 'string') throw new Nonsense('topic must be a string');
-  if (message.seq != null && !Number.isSafeInteger(message.seq)) throw new Nonsense('seq must be an integer');
-  if (message.epoch != null && typeof message.epoch !== 'string') throw new Nonsense('epoch must be a string');
+  message.payload ??= {};
+  check(typeof message.id === 'string', 'id');
+  check(typeof message.type === 'string', 'type');
+  check(typeof message.timestamp === 'number', 'timestamp');
+  check(isObject(message.payload), 'payload');
+  check(typeof (message.reply_to ?? '') === 'string', 'reply_to');
+  check(typeof (message.topic ?? '') === 'string', 'topic');
+  check(Number.isSafeInteger(message.seq ?? 0), 'seq');
+  check(typeof (message.epoch ?? '') === 'string', 'epoch');
   return message as Envelope;
 }
 

@@ -6,7 +6,7 @@ import type { GapError, LogPosition } from './errors.js';
 import { Feed } from './feed.js';
 import type { Place } from './follower.js';
 import type { Subscribed } from './protocol.js';
-import type { Session } from './session.js';
+import type { Topics } from './topics.js';
 
 export interface EventsOptions {
   /** Start after this event of a durable topic; without it, with what comes next. */
@@ -39,7 +39,7 @@ type Result<Topic extends string> = IteratorResult<EventEnvelope<Topic>, undefin
  */
 export class Events<Topic extends string = string> implements AsyncIterableIterator<EventEnvelope<Topic>, undefined> {
   readonly topic: Topic;
-  readonly #session: Session;
+  readonly #topics: Topics;
   readonly #feed: Feed;
   readonly #waiters: Deferred<Result<Topic>>[] = [];
   readonly #opened = new Deferred<Subscribed>();
@@ -47,11 +47,11 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
   #forgetSignal: () => void = () => {};
 
   /** @internal */
-  constructor(session: Session, topic: Topic, start: Place | null, options: EventsOptions) {
+  constructor(topics: Topics, topic: Topic, start: Place | null, options: EventsOptions) {
     this.topic = topic;
-    this.#session = session;
+    this.#topics = topics;
     const limitEvents = Math.max(1, options.bufferEvents ?? BUFFER_EVENTS);
-    const watch = { wake: () => this.#wake(), gap: (error: GapError) => session.tellGap(error) };
+    const watch = { wake: () => this.#wake(), gap: (error: GapError) => topics.gap(error) };
     this.#feed = new Feed(topic, start, limitEvents, options.bufferBytes ?? BUFFER_BYTES, watch);
     const { signal } = options;
     if (signal?.aborted) {
@@ -63,7 +63,7 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
       signal.addEventListener('abort', abort, { once: true });
       this.#forgetSignal = () => signal.removeEventListener('abort', abort);
     }
-    session.attach(this.#feed);
+    topics.attach(this.#feed);
   }
 
   /** The server's first answer; its `seq` is where this subscription starts, `replay` how many events of the past come. */
@@ -109,7 +109,7 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
   #close(): void {
     this.#closed = true;
     this.#forgetSignal();
-    this.#session.detach(this.#feed);
+    this.#topics.detach(this.#feed);
   }
 
   #serve(): void {

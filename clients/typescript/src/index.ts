@@ -1,7 +1,7 @@
 /** The client of an ngos server: `createWebSocket(url)`. */
 
 export type { RequestOptions } from './api.js';
-export { createWebSocket, type LifeEvents, NeuroGraphWebSocket, type SubscribeOptions } from './client.js';
+export { createWebSocket, NeuroGraphWebSocket } from './client.js';
 export type { Envelope, EventEnvelope, MessageEnvelope, ReplyEnvelope } from './envelope.js';
 export {
   CommandError,
@@ -17,7 +17,8 @@ export {
   SlowSubscriber,
 } from './errors.js';
 export type { Events, EventsOptions } from './events.js';
+export type { LifeEvents, State } from './life.js';
 export type { BareCommand, CommandName, EventName, MessageName } from './names.js';
 export type { Options } from './options.js';
 export * from './protocol.js';
-export type { State } from './session.js';
+export type { SubscribeOptions } from './subscription.js';

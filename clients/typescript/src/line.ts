@@ -3,10 +3,11 @@
  * timers; what any of it means, and whether and when there is a next one, is the session's to say.
  */
 
+import type { Next } from './backoff.js';
 import { ConnectFailed, ConnectionLost } from './errors.js';
 import { watchPresence } from './presence.js';
-import { CloseCode } from './protocol.js';
-import type { Next, Session } from './session.js';
+import { CloseCode, type ConnectionEstablished } from './protocol.js';
+import type { Session } from './session.js';
 import { findSocket, type Refusal, type Socket, type SocketClass } from './socket/socket.js';
 import { startTimer, type Timer } from './timer.js';
 import { Vigil } from './vigil.js';
@@ -26,6 +27,8 @@ export interface LineTerms {
   token: () => string | null | undefined | Promise<string | null | undefined>;
   debug: (line: string) => void;
 }
+
+type Heartbeat = ConnectionEstablished['heartbeat'];
 
 /** The sockets of one session, at most one at a time. */
 export class Line {
@@ -132,28 +135,24 @@ export class Line {
   #received(data: unknown): void {
     const session = this.#session;
     this.#vigil?.heard();
-    if (this.#seeking) this.#greeted(() => session.receive(data));
-    else session.receive(data);
+    if (this.#seeking) {
+      // The first message: the greeting, or nonsense. Before the handlers are called: they may disconnect, or send.
+      this.#greetedMs = Date.now();
+      clearTimeout(this.#opening);
+      this.#seeking = false;
+    }
+    const attempt = this.#try;
+    session.receive(data);
+    if (attempt !== this.#try) return;
     if (session.verdict !== null) this.#hangUp(session.verdict);
+    else this.#vigil ??= this.#watch(session.established?.heartbeat);
   }
 
-  /** The first message: the greeting, or nonsense. */
-  #greeted(receive: () => void): void {
-    this.#greetedMs = Date.now();
-    const attempt = this.#try;
-    // Before the handlers are called: they may disconnect, or send.
-    clearTimeout(this.#opening);
-    this.#seeking = false;
-    receive();
-    const { state, established } = this.#session;
-    if (attempt !== this.#try || state !== 'connected' || established === null) return;
-    const { interval_ms: intervalMs, timeout_ms: timeoutMs } = established.heartbeat;
-    this.#vigil = new Vigil(
-      intervalMs,
-      timeoutMs,
-      () => this.#session.probe(),
-      (silentMs) => this.#silent(silentMs),
-    );
+  #watch(heartbeat: Heartbeat | undefined): Vigil | null {
+    if (heartbeat === undefined) return null;
+    const { interval_ms: intervalMs, timeout_ms: timeoutMs } = heartbeat;
+    const probe = () => this.#session.probe();
+    return new Vigil(intervalMs, timeoutMs, probe, (silentMs) => this.#silent(silentMs));
   }
 
   #silent(silentMs: number): void {
@@ -166,11 +165,13 @@ export class Line {
   #hangUp(verdict: ConnectionLost): void {
     const nonsense = verdict.code === CloseCode.PROTOCOL_ERROR;
     const code = nonsense ? NONSENSE_CODE : verdict.code >= 3000 ? verdict.code : CloseCode.NORMAL;
-    this.#over(verdict, null, () => this.#drop(code, nonsense ? 'protocol error' : ''));
+    this.#drop(code, nonsense ? 'protocol error' : '');
+    this.#over(verdict, null);
   }
 
   #closed(socket: Socket, code: number, reason: string): void {
-    this.#over(new ConnectionLost(code, reason), socket.refusal ?? null, () => this.#forget());
+    this.#forget();
+    this.#over(new ConnectionLost(code, reason), socket.refusal ?? null);
   }
 
   #failed(reason: string, final: boolean): void {
@@ -179,23 +180,18 @@ export class Line {
   }
 
   /** This connection, or the try for one, is over. */
-  #over(lost: ConnectionLost, refusal: Refusal | null, putAway: () => void): void {
+  #over(lost: ConnectionLost, refusal: Refusal | null): void {
     const session = this.#session;
     const greeted = session.state === 'connected' || session.ended !== null;
     const upMs = Math.max(0, Date.now() - this.#greetedMs);
-    putAway();
     if (greeted) {
       this.#next(session.disconnected(lost, upMs));
       return;
     }
     const vanished = lost.code === CloseCode.VANISHED;
     const reason = refusal?.reason ?? (vanished ? 'no connection' : `closed before the greeting: ${lost.message}`);
-    const more = {
-      status: refusal?.status ?? null,
-      retryAfterMs: refusal?.retryAfterMs ?? null,
-      lost: vanished ? null : lost,
-    };
-    this.#next(session.refused(new ConnectFailed(this.#terms.shownUrl, reason, more)));
+    const failed = new ConnectFailed(this.#terms.shownUrl, reason, { ...refusal, lost: vanished ? null : lost });
+    this.#next(session.refused(failed));
   }
 
   #next(next: Next | null): void {

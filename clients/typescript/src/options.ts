@@ -34,16 +34,16 @@ const EPOCH = /^[0-9a-f]{8}$/;
 /** The address of a connection. Throws TypeError: the caller's fault. */
 export function address(url: string | undefined, clientId: string): string {
   const page = (globalThis as { location?: { href: string } }).location?.href;
-  if (url === undefined && page === undefined) throw new TypeError('url is missing: there is no page to take it from');
-  let whole: URL;
+  let whole: URL | undefined;
   try {
     whole = new URL(url ?? '/ws', page);
+    whole.protocol = whole.protocol.replace(/^http/, 'ws');
   } catch {
+    // Told below, with what is a URL of another kind.
+  }
+  if (whole === undefined || !/^wss?:$/.test(whole.protocol)) {
     throw new TypeError(`not a URL such as ws://127.0.0.1:8000/ws: ${String(url)}`);
   }
-  whole.protocol = whole.protocol.replace(/^http/, 'ws');
-  if (whole.protocol !== 'ws:' && whole.protocol !== 'wss:')
-    throw new TypeError(`not a ws: or wss: URL: ${String(url)}`);
   whole.hash = '';
   whole.searchParams.set('client_id', clientId);
   return whole.href;

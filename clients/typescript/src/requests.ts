@@ -12,6 +12,8 @@ import { CommandError, type NgosError, QueueFull, RequestTooBig } from './errors
 import type { Limits } from './protocol.js';
 import { Queue } from './queue.js';
 
+const utf8 = new TextEncoder();
+
 /** What a command comes to: its reply, or why there is none. */
 export type Outcome = Envelope | NgosError;
 
@@ -65,7 +67,7 @@ export class Requests {
     if (this.#pending.has(id)) throw new TypeError(`the command '${id}' waits for its reply already`);
     if (!isObject(payload)) throw new TypeError('a payload is an object');
     const message = JSON.stringify({ id, type: name, payload });
-    const pending: Pending = { name, message, sizeBytes: utf8Bytes(message), ours, done, state: 'queued' };
+    const pending: Pending = { name, message, sizeBytes: utf8.encode(message).length, ours, done, state: 'queued' };
     const tooBig = this.#tooBig(pending);
     if (tooBig !== null && ours) {
       done(tooBig);
@@ -174,16 +176,4 @@ export function randomHex(count: number): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(count)), (byte) => byte.toString(16).padStart(2, '0')).join(
     '',
   );
-}
-
-/** How long a text is in UTF-8, without encoding it. */
-export function utf8Bytes(text: string): number {
-  let bytes = text.length;
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    if (unit < 0x80) continue;
-    // Each half of a surrogate pair is 2 of its 4 bytes; JSON.stringify leaves no half alone.
-    bytes += unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 1 : 2;
-  }
-  return bytes;
 }

@@ -10,13 +10,13 @@
  * came to be none. Both return when the next is due, or null: no more.
  */
 
-import { Backoff } from './backoff.js';
-import type { Opened } from './dispatch.js';
-import { type Envelope, isObject, Nonsense, parse } from './envelope.js';
-import { CommandError, type ConnectFailed, ConnectionLost, type GapError, type NgosError } from './errors.js';
-import type { Feed } from './feed.js';
-import type { Place } from './follower.js';
-import { CloseCode, type ConnectionEstablished, PROTOCOL_VERSION } from './protocol.js';
+import { Backoff, type Next } from './backoff.js';
+import { type Envelope, Nonsense, parse } from './envelope.js';
+import { CommandError, ConnectFailed, ConnectionLost, type NgosError } from './errors.js';
+import { readGreeting } from './greeting.js';
+import { Life, type State, type Watch } from './life.js';
+import { Proof } from './proof.js';
+import { CloseCode, type ConnectionEstablished } from './protocol.js';
 import { type Outcome, Requests } from './requests.js';
 import { Topics } from './topics.js';
 
@@ -24,35 +24,7 @@ import { Topics } from './topics.js';
 const GOOD_MS = 5_000;
 /** The least wait after 4429, "too many messages for too long". */
 const PAUSE_MS = 1_000;
-/** Of what a server asks a client to wait, no more than this is obeyed: a slip there must not end clients here. */
-const LONGEST_WISH_MS = 300_000;
 const WORTH_ANOTHER_TRY: ReadonlySet<number> = /* @__PURE__ */ new Set([408, 425, 429]);
-
-export type State = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'ended';
-
-/** When to connect again: after `waitMs`, and for no reason before `atLeastMs`, which the server asked for. */
-export interface Next {
-  readonly waitMs: number;
-  readonly atLeastMs: number;
-}
-
-/** Called when all is settled inside, in the order of what they tell; they may call anything. */
-export interface SessionWatch {
-  /** There may be something to send. */
-  output(): void;
-  state(state: State): void;
-  connected(established: ConnectionEstablished): void;
-  /** `failure` is another one. */
-  failed(failure: ConnectionLost | ConnectFailed): void;
-  /** A connection was lost or a try to come back failed, and when the next comes; null: none. */
-  disconnected(error: ConnectionLost | ConnectFailed, nextMs: number | null): void;
-  resumed(topic: string, replay: number): void;
-  gap(error: GapError): void;
-  /** A message for the handlers: each reply, each error, each event once. */
-  message(message: Envelope): void;
-  /** The server accepted this token. */
-  proven(token: string): void;
-}
 
 /** What a session is made with; `renewable`: after 4401 there may be another token. */
 export interface Terms {
@@ -73,44 +45,36 @@ export class Session {
   ended: ConnectionLost | null = null;
   /** Why it ended, or the last failure before the connection that is there; null: none, or the program left. */
   failure: ConnectFailed | ConnectionLost | null = null;
+  /** The commands that wait for a reply. */
+  readonly requests: Requests;
+  /** What is followed. */
+  readonly topics: Topics;
   readonly #terms: Terms;
-  readonly #watch: SessionWatch;
+  readonly #life: Life;
   readonly #backoff: Backoff;
-  readonly #requests: Requests;
-  readonly #topics: Topics;
-  readonly #calls: (() => void)[] = [];
-  /** What is shown to each connection first; null: nothing. */
-  #proof: string | null = null;
-  /** What was shown last when the server did not, or no longer, know who this is. */
-  #refusedProof: string | null | undefined;
+  readonly #proof = new Proof();
   #retry = true;
   #provedGood = false;
-  #wishMs = 0;
 
-  constructor(terms: Terms, watch: SessionWatch) {
+  constructor(terms: Terms, watch: Watch) {
     this.#terms = terms;
-    this.#watch = watch;
+    this.#life = new Life(watch);
     this.#backoff = new Backoff(terms.random);
-    this.#requests = new Requests(terms.queueBytes);
-    this.#topics = new Topics(this.#requests, {
-      refused: (error) => this.#refused(error),
-      resumed: (topic, replay) => this.#call(() => watch.resumed(topic, replay)),
-      gap: (error) => this.tellGap(error),
-      output: () => watch.output(),
-    });
-    this.#topics.reconnect = terms.reconnect;
+    this.requests = new Requests(terms.queueBytes);
+    this.topics = new Topics(this.requests, this.#life, terms.reconnect, (error) => this.#refused(error));
   }
 
   /** Seek a connection; `retry`: also after a first one that fails. */
   begin(retry: boolean): void {
     this.ended = this.verdict = this.established = this.failure = null;
-    this.#refusedProof = undefined;
+    this.#proof.begin();
+    this.topics.begin();
     this.#retry = retry;
     this.#provedGood = false;
-    this.#wishMs = 0;
+    this.#backoff.forgetWish();
     this.#backoff.reset();
     this.#change('connecting');
-    this.#after();
+    this.#life.settled();
   }
 
   /**
@@ -120,88 +84,31 @@ export class Session {
    */
   request(name: string, payload: object, done: (outcome: Outcome) => void, id?: string): string {
     if (this.ended !== null) throw this.ended;
-    const heard = name === 'authenticate' ? this.#remembering(payload, done) : done;
-    const chosen = this.#requests.add(name, payload, heard, { id });
-    this.#after();
+    const proven = (token: string) => this.#life.call(() => this.#life.watch.proven(token));
+    const heard = name === 'authenticate' ? this.#proof.keeping(payload, done, proven) : done;
+    const chosen = this.requests.add(name, payload, heard, { id });
+    this.#life.settled();
     return chosen;
-  }
-
-  /** An id that no command has had. */
-  newId(): string {
-    return this.#requests.newId();
   }
 
   /** Nobody waits for this reply any more. What was not taken yet is never sent. */
   forget(id: string): void {
-    this.#requests.forget(id);
-    this.#after(); // there may be room on the wire now
-  }
-
-  /** Follow a topic for handlers; see Topics. Throws ConnectionLost. */
-  subscribe(topic: string, place: Place | null, opened: Opened, id?: string): void {
-    if (this.ended !== null) throw this.ended;
-    this.#topics.subscribe(topic, place, opened, id);
-    this.#after();
-  }
-
-  unsubscribe(topic: string, done: (answer?: Outcome) => void, id?: string): void {
-    this.#topics.unsubscribe(topic, done, id);
-    this.#after();
-  }
-
-  hold(topic: string, place: Place | null): void {
-    this.#topics.hold(topic, place);
-    this.#after();
-  }
-
-  release(topic: string): void {
-    this.#topics.release(topic);
-    this.#after();
-  }
-
-  /** Let a feed follow its topic from its place; without a connection, when there is one again. */
-  attach(feed: Feed): void {
-    if (this.ended !== null) feed.end(this.ended);
-    else this.#topics.attach(feed);
-    this.#after();
-  }
-
-  detach(feed: Feed): void {
-    this.#topics.detach(feed);
-    this.#after();
-  }
-
-  /** A feed was ended by a hole. */
-  tellGap(error: GapError): void {
-    this.#call(() => this.#watch.gap(error));
-  }
-
-  follows(topic: string): boolean {
-    return this.#topics.follows(topic);
-  }
-
-  place(topic: string): Place | null {
-    return this.#topics.place(topic);
+    this.requests.forget(id);
+    this.#life.settled(); // there may be room on the wire now
   }
 
   /** Show this token first on the next connection. False: it was refused already, and the session has ended. */
   prove(token: string | null): boolean {
     if (this.ended !== null) return false;
-    this.#proof = token;
-    if (token !== this.#refusedProof) return true;
+    if (this.#proof.show(token)) return true;
     this.end(new ConnectionLost(CloseCode.UNAUTHENTICATED, 'the token was refused, and there is no other'));
     return false;
   }
 
   /** Ask for a sign of life, of this connection only. */
   probe(): void {
-    if (this.state === 'connected') this.#requests.add('ping', {}, () => {}, { ours: true });
-    this.#after();
-  }
-
-  /** The server's latest agreement to follow a topic; null: none, or not followed. */
-  agreement(topic: string): Envelope | null {
-    return this.#topics.agreement(topic);
+    if (this.state === 'connected') this.requests.add('ping', {}, () => {}, { ours: true });
+    this.#life.settled();
   }
 
   /** Take one message from the server; a connection's first is its greeting. What can't be read is a verdict, 1002. */
@@ -210,29 +117,25 @@ export class Session {
     try {
       const message = parse(data);
       if (this.#take(message, (data as string).length)) {
-        if (this.#calls.length > 0) this.#call(() => this.#watch.message(message));
-        else {
-          this.#watch.output();
-          this.#watch.message(message);
-          return;
-        }
+        this.#life.message(message);
+        return;
       }
     } catch (error) {
       if (!(error instanceof Nonsense)) throw error;
       this.#condemn(new ConnectionLost(CloseCode.PROTOCOL_ERROR, error.message));
     }
-    this.#after();
+    this.#life.settled();
   }
 
   /** The next message to send, in the order of the calls that caused them, or null: nothing for now. */
   takeOutput(): string | null {
-    return this.state === 'connected' && this.verdict === null ? this.#requests.take() : null;
+    return this.state === 'connected' && this.verdict === null ? this.requests.take() : null;
   }
 
   /** Set the verdict, if there is none: the shell is to end this connection. `disconnected` comes after it. */
   endConnection(error: ConnectionLost): void {
     this.#condemn(error);
-    this.#after();
+    this.#life.settled();
   }
 
   /** The connection is over, `upMs` after its greeting; an earlier verdict is the reason, else `error`. */
@@ -244,10 +147,10 @@ export class Session {
     if (!this.#mayReturn(reason)) return this.#endWith(reason);
     if (this.#provedGood || upMs >= GOOD_MS) this.#backoff.reset();
     this.#provedGood = false;
-    this.#requests.disconnect();
-    this.#topics.disconnect();
+    this.requests.disconnect();
+    this.topics.disconnect();
     this.#change('reconnecting');
-    if (reason.code === CloseCode.TOO_MANY_MESSAGES) this.#wish(PAUSE_MS);
+    if (reason.code === CloseCode.TOO_MANY_MESSAGES) this.#backoff.wish(PAUSE_MS);
     return this.#next(reason);
   }
 
@@ -265,23 +168,23 @@ export class Session {
     const last = final || (this.state === 'connecting' && !this.#retry);
     if (lost !== null && !this.#mayReturn(lost)) return this.#endWith(lost);
     if (last) return this.#endWith(lost ?? new ConnectionLost(CloseCode.VANISHED, error.message));
-    this.#wish(error.retryAfterMs ?? 0);
+    this.#backoff.wish(error.retryAfterMs);
     return this.#next(error);
   }
 
   /** No more connections, until `begin`: everyone who waits hears `error`. The first end counts. */
   end(error: ConnectionLost): void {
     this.#end(error);
-    this.#after();
+    this.#life.settled();
   }
 
   /** The program leaves: as `end`, and is not told of it, for it knows. */
   leave(): void {
     this.#end(new ConnectionLost(CloseCode.NORMAL, 'closed by this client'), true);
-    this.#after();
+    this.#life.settled();
   }
 
-  // Inside: nothing here calls the watch at once, except by #after.
+  // Inside: nothing here settles.
 
   /** Returns whether handlers are to hear it. */
   #take(message: Envelope, sizeBytes: number): boolean {
@@ -290,55 +193,40 @@ export class Session {
       return true;
     }
     if (message.reply_to != null) {
-      if (this.#requests.answer(message)) this.#provedGood = true;
+      if (this.requests.answer(message)) this.#provedGood = true;
       return true;
     }
     if (message.topic == null && message.type === 'error') return true;
     this.#provedGood = true;
     if (message.type === 'system.draining' && message.topic === 'system') {
-      const afterMs = message.payload.reconnect_after_ms;
-      if (typeof afterMs === 'number') this.#wish(afterMs);
+      this.#backoff.wish(message.payload.reconnect_after_ms);
     }
-    return this.#topics.deliver(message, sizeBytes);
+    return this.topics.deliver(message, sizeBytes);
   }
 
   #greet(message: Envelope): void {
-    if (message.type !== 'connection.established') throw new Nonsense(`the first message is '${message.type}'`);
-    const established = readEstablished(message.payload);
+    const established = readGreeting(message);
     this.established = established;
     this.failure = null;
-    this.#wishMs = 0;
+    this.#backoff.forgetWish();
     this.#change('connected');
     // In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our commands
     // cause would be missed on ephemeral topics; then the commands.
-    const again = this.#requests.connect(established.limits);
-    if (this.#proof !== null) {
-      this.#requests.add('authenticate', { token: this.#proof }, (outcome) => this.#proven(outcome), { ours: true });
-    }
+    const again = this.requests.connect(established.limits);
+    const { token } = this.#proof;
+    if (token !== null)
+      this.requests.add('authenticate', { token }, (outcome) => this.#proven(outcome), { ours: true });
     if (this.verdict === null) {
-      this.#topics.connect();
-      this.#requests.resend(again);
+      this.topics.connect();
+      this.requests.resend(again);
     }
-    this.#call(() => this.#watch.connected(established));
+    this.#life.tell('connected', established);
   }
 
   /** Subscriptions that were followed can't go on here, which is not yet for their consumers to hear. */
   #refused(error: NgosError): void {
-    const afterMs = error instanceof CommandError ? error.details.retry_after_ms : 0;
-    if (typeof afterMs === 'number') this.#wish(afterMs);
+    if (error instanceof CommandError) this.#backoff.wish(error.details.retry_after_ms);
     this.#condemn(new ConnectionLost(CloseCode.TRY_AGAIN_LATER, error.message));
-  }
-
-  /** Keep a proof that was accepted: later connections are nobody's until they have shown it too. */
-  #remembering(payload: object, done: (outcome: Outcome) => void): (outcome: Outcome) => void {
-    const { token } = payload as { token?: unknown };
-    return (outcome) => {
-      if (typeof token === 'string' && !(outcome instanceof Error) && outcome.type === 'authenticated') {
-        this.#proof = token;
-        this.#call(() => this.#watch.proven(token));
-      }
-      done(outcome);
-    };
   }
 
   #proven(outcome: Outcome): void {
@@ -350,8 +238,8 @@ export class Session {
 
   #failed(failure: ConnectFailed | ConnectionLost, lost: ConnectionLost | null): void {
     this.failure = failure;
-    this.#call(() => this.#watch.failed(failure));
-    if (lost?.code === CloseCode.UNAUTHENTICATED) this.#refusedProof = this.#proof;
+    this.#life.tell('failed', failure);
+    if (lost?.code === CloseCode.UNAUTHENTICATED) this.#proof.refuse();
   }
 
   #condemn(error: ConnectionLost): void {
@@ -376,57 +264,27 @@ export class Session {
     const told = this.established !== null && !silently;
     this.ended = error;
     this.failure = silently ? null : (this.failure ?? error);
-    this.#requests.disconnect();
-    this.#requests.fail(error);
-    this.#topics.end(error);
+    this.requests.disconnect();
+    this.requests.fail(error);
+    this.topics.end(error);
     this.#change('ended');
-    if (told) this.#call(() => this.#watch.disconnected(error, null));
+    if (told) this.#disconnected(error, null);
   }
 
   #next(error: ConnectionLost | ConnectFailed): Next {
-    const atLeastMs = this.#wishMs;
-    this.#wishMs = 0;
-    const waitMs = atLeastMs + this.#backoff.nextMs();
-    if (this.established !== null) this.#call(() => this.#watch.disconnected(error, waitMs));
-    this.#after();
-    return { waitMs, atLeastMs };
+    const next = this.#backoff.next();
+    if (this.established !== null) this.#disconnected(error, next.waitMs);
+    this.#life.settled();
+    return next;
   }
 
-  #wish(ms: number): void {
-    this.#wishMs = Math.max(this.#wishMs, Math.min(ms, LONGEST_WISH_MS));
+  #disconnected(error: ConnectionLost | ConnectFailed, nextMs: number | null): void {
+    const code = error instanceof ConnectFailed ? (error.lost?.code ?? CloseCode.VANISHED) : error.code;
+    this.#life.tell('disconnected', { code, reason: error.reason, nextMs });
   }
 
   #change(state: State): void {
     this.state = state;
-    this.#call(() => this.#watch.state(state));
+    this.#life.tell('state', state);
   }
-
-  #call(call: () => void): void {
-    this.#calls.push(call);
-  }
-
-  #after(): void {
-    this.#watch.output();
-    for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) call();
-  }
-}
-
-function readEstablished(payload: Envelope['payload']): ConnectionEstablished {
-  const { server, limits, heartbeat, connection_id: connectionId, client_id: clientId } = payload;
-  const numbers =
-    isObject(limits) && isObject(heartbeat) && isObject(server)
-      ? [limits.message_bytes, limits.in_flight, heartbeat.interval_ms, heartbeat.timeout_ms]
-      : [null];
-  if (
-    numbers.some((value) => typeof value !== 'number') ||
-    typeof connectionId !== 'string' ||
-    typeof clientId !== 'string'
-  ) {
-    throw new Nonsense('not a payload of connection.established');
-  }
-  const established = payload as unknown as ConnectionEstablished;
-  const spoken = established.server.protocol;
-  if (spoken !== PROTOCOL_VERSION)
-    throw new Nonsense(`the server speaks protocol ${spoken}, this client ${PROTOCOL_VERSION}`);
-  return established;
 }

@@ -11,7 +11,7 @@
  */
 
 import type { Dispatch } from './dispatch.js';
-import { type Envelope, Nonsense } from './envelope.js';
+import { check, type Envelope } from './envelope.js';
 import { CommandError, type LogPosition, type NgosError } from './errors.js';
 import type { Follower, Place } from './follower.js';
 import type { Subscribe, Subscribed } from './protocol.js';
@@ -19,11 +19,10 @@ import type { Subscribe, Subscribed } from './protocol.js';
 /** So many events that all have are let pass; for more, the position is moved on, which costs a round trip. */
 const REPEATS = 100;
 
-/** A `subscribe` without a reply, for whom: `since` which place (null: live), and who is at it. */
+/** A `subscribe` without a reply: `since` which place (null: live), and for whom; true for those who are at it. */
 interface Asked {
-  readonly followers: Set<Follower>;
   readonly since: Place | null;
-  readonly hindmost: Set<Follower>;
+  readonly followers: Map<Follower, boolean>;
 }
 
 /** What to send for a topic now. */
@@ -59,9 +58,9 @@ export class Topic {
     this.followers = [...this.followers, follower];
     if (this.#reply === null || this.#asked !== null) return;
     if (!this.#reply.durable) {
-      follower.follow(null, { ...this.#reply, recovered: false, replay: 0 });
+      follower.follow(null, live(this.#reply));
     } else if (follower.place === null && this.#head !== null) {
-      follower.follow(this.#head, { ...this.#reply, seq: this.#head.seq, recovered: false, replay: 0 });
+      follower.follow(this.#head, live(this.#reply, this.#head.seq));
     }
   }
 
@@ -70,7 +69,6 @@ export class Topic {
     follower.following = false;
     follower.place = place;
     this.#asked?.followers.delete(follower);
-    this.#asked?.hindmost.delete(follower);
   }
 
   leave(follower: Follower): void {
@@ -118,9 +116,7 @@ export class Topic {
       for (const follower of this.followers) placeOnEphemeral(follower, reply);
       return null;
     }
-    if (typeof reply.epoch !== 'string' || !Number.isSafeInteger(reply.seq)) {
-      throw new Nonsense(`'${this.name}' is durable, and has no position`);
-    }
+    check(typeof reply.epoch === 'string' && Number.isSafeInteger(reply.seq), `no position in '${this.name}'`);
     const now = { epoch: reply.epoch, seq: reply.seq as number };
     const since = reply.recovered && asked.since !== null ? asked.since.seq : null;
     const head = since === null ? now : { epoch: now.epoch, seq: Math.max(now.seq, since + reply.replay) };
@@ -128,10 +124,11 @@ export class Topic {
     this.#head = { ...head };
     for (const follower of this.followers) {
       const place = follower.place;
-      if (place === null) follower.follow(head, { ...reply, seq: head.seq, recovered: false, replay: 0 });
+      const hindmost = asked.followers.get(follower);
+      if (place === null) follower.follow(head, live(reply, head.seq));
       // It came, or had room, later than this was asked: the answer says nothing about it.
-      else if (!asked.followers.has(follower)) continue;
-      else if (since === null) placeAt(now, follower, place, asked.hindmost, reply);
+      else if (hindmost === undefined) continue;
+      else if (since === null) placeAt(now, follower, place, hindmost, reply);
       else placeInReplay(follower, place, since, head, reply);
     }
     const goesOn = before.some((follower, index) => follower.following && follower.gaps === gaps[index]);
@@ -169,7 +166,7 @@ export class Topic {
     if (reply === null) return false; // the tail of a subscription that was given up
     const durable = reply.durable;
     if (durable) {
-      if (event.seq == null || event.epoch == null) throw new Nonsense(`an event of '${this.name}' has no position`);
+      check(event.seq != null && event.epoch != null, `no position in '${this.name}'`);
       this.#advance(event.epoch, event.seq);
     }
     let heard = false;
@@ -203,16 +200,17 @@ export class Topic {
   #ask(followers: Follower[]): Subscribe {
     const places = followers.flatMap((follower) => follower.place ?? []);
     if (places.length === 0) {
-      this.#asked = { followers: new Set(followers), since: null, hindmost: new Set() };
+      this.#asked = { since: null, followers: new Map(followers.map((follower) => [follower, false])) };
       return { topic: this.name };
     }
     const epoch = places.find((place) => place.epoch !== null)?.epoch ?? null;
-    const seqs = places.filter((place) => place.epoch === null || place.epoch === epoch).map((place) => place.seq);
-    const seq = Math.min(...seqs);
-    const hindmost = followers.filter(
-      ({ place }) => place !== null && place.seq === seq && (place.epoch === null || place.epoch === epoch),
-    );
-    this.#asked = { followers: new Set(followers), since: { epoch, seq }, hindmost: new Set(hindmost) };
+    const inLog = (place: Place | null) => place !== null && (place.epoch === null || place.epoch === epoch);
+    const seq = Math.min(...places.filter(inLog).map((place) => place.seq));
+    const isHindmost = ({ place }: Follower) => inLog(place) && place?.seq === seq;
+    this.#asked = {
+      since: { epoch, seq },
+      followers: new Map(followers.map((follower) => [follower, isHindmost(follower)])),
+    };
     return { topic: this.name, since: seq, ...(epoch === null ? {} : { epoch }) };
   }
 
@@ -224,6 +222,11 @@ export class Topic {
     if (places.length === 0 || places.some((place) => place.epoch !== stream.epoch)) return false;
     return Math.min(...places.map((place) => place.seq)) - stream.seq > REPEATS;
   }
+}
+
+/** The agreement of one who has no past to come: it starts with what comes after `seq`. */
+function live(reply: Subscribed, seq = reply.seq): Subscribed {
+  return { ...reply, seq, recovered: false, replay: 0 };
 }
 
 /** All after `since` comes. */
@@ -239,18 +242,12 @@ function placeInReplay(follower: Follower, place: Place, since: number, head: Lo
 }
 
 /** Only what comes after `now` comes. */
-function placeAt(
-  now: LogPosition,
-  follower: Follower,
-  place: Place,
-  hindmost: ReadonlySet<Follower>,
-  reply: Subscribed,
-): void {
+function placeAt(now: LogPosition, follower: Follower, place: Place, hindmost: boolean, reply: Subscribed): void {
   // Who has followed may be ahead of a server that has yet to hear of the last events itself.
   const ahead = follower.opening !== null && place.epoch === now.epoch && place.seq > now.seq;
   if (ahead || (place.epoch === now.epoch && place.seq === now.seq)) {
     if (follower.following || follower.hasRoom) follower.follow(place, { ...reply, replay: 0 });
-  } else if (hindmost.has(follower) || (place.epoch !== null && place.epoch !== now.epoch)) {
+  } else if (hindmost || (place.epoch !== null && place.epoch !== now.epoch)) {
     follower.lose(now, reply);
   } else {
     follower.following = false; // its own place may be in the log still: asked for next
@@ -260,5 +257,5 @@ function placeAt(
 /** There is no log. Events may be missed here by nature, but not by one who was promised all of them. */
 function placeOnEphemeral(follower: Follower, reply: Subscribed): void {
   if (follower.opening?.durable === true) follower.lose(null, reply);
-  else follower.follow(null, { ...reply, recovered: false, replay: 0 });
+  else follower.follow(null, live(reply));
 }

@@ -4,24 +4,14 @@
  */
 
 import { Dispatch, type Opened } from './dispatch.js';
-import { type Envelope, Nonsense } from './envelope.js';
+import { check, type Envelope } from './envelope.js';
 import type { GapError, NgosError } from './errors.js';
 import type { Feed } from './feed.js';
 import type { Place } from './follower.js';
+import type { Life } from './life.js';
 import type { Subscribed } from './protocol.js';
 import type { Outcome, Requests } from './requests.js';
 import { Topic } from './topic.js';
-
-/** What becomes of topics. */
-export interface TopicsWatch {
-  /** Followers can't go on with this connection, but perhaps with another. */
-  refused(error: NgosError): void;
-  /** A topic goes on after a break, and so many events come again. */
-  resumed(topic: string, replay: number): void;
-  gap(error: GapError): void;
-  /** There may be something to send. */
-  output(): void;
-}
 
 /** Hears that the server has unsubscribed, with its answer where it gave one. */
 type Left = (answer?: Outcome) => void;
@@ -29,24 +19,33 @@ type Left = (answer?: Outcome) => void;
 /** The topics by name. Between `connect` and `disconnect` it may ask the server. */
 export class Topics {
   readonly #requests: Requests;
-  readonly #watch: TopicsWatch;
+  readonly #life: Life;
+  readonly #refused: (error: NgosError) => void;
   readonly #topics = new Map<string, Topic>();
   #connected = false;
   /** Who waits until the server has unsubscribed. */
   #leaving = new Set<Left>();
   /** Whether another connection may come. */
-  reconnect = true;
+  readonly #reconnect: boolean;
+  /** Why there will be none. */
+  #ended: NgosError | null = null;
 
-  constructor(requests: Requests, watch: TopicsWatch) {
+  /** `refused` hears that followers can't go on with this connection, but perhaps with another. */
+  constructor(requests: Requests, life: Life, reconnect: boolean, refused: (error: NgosError) => void) {
     this.#requests = requests;
-    this.#watch = watch;
+    this.#life = life;
+    this.#reconnect = reconnect;
+    this.#refused = refused;
   }
+
+  // From here on for the program: when it returns, all is settled.
 
   /**
    * Subscribe for handlers, once; `place` moves them there. `opened` hears what it came to. Where that takes a command, and
-   * an `id` is given, it is the command's.
+   * an `id` is given, it is the command's. Throws ConnectionLost after an end.
    */
   subscribe(name: string, place: Place | null, opened: Opened, id?: string): void {
+    if (this.#ended !== null) throw this.#ended;
     const topic = this.#topic(name);
     topic.nextId = id;
     topic.dispatch.subscribed = true;
@@ -54,6 +53,7 @@ export class Topics {
     topic.dispatch.whenOpen(opened);
     this.#settle(topic);
     if (topic.dispatch.following) topic.nextId = undefined; // nothing had to be asked
+    this.#life.settled();
   }
 
   /** Hold a topic for handlers, once more; `place` counts for the first holder. */
@@ -63,6 +63,7 @@ export class Topics {
     topic.dispatch.holders++;
     this.#hold(topic, first ? place : null);
     this.#settle(topic);
+    this.#life.settled();
   }
 
   /** Give back one `hold`. */
@@ -71,6 +72,7 @@ export class Topics {
     if (topic === undefined) return;
     topic.dispatch.holders--;
     this.#released(topic, () => {});
+    this.#life.settled();
   }
 
   /**
@@ -85,17 +87,23 @@ export class Topics {
     }
     topic.dispatch.subscribed = false;
     this.#released(topic, done, id);
+    this.#life.settled();
   }
 
-  /** Let a feed follow its topic from its place. */
+  /** Let a feed follow its topic from its place; without a connection, when there is one again. */
   attach(feed: Feed): void {
+    if (this.#ended !== null) {
+      feed.end(this.#ended);
+      return;
+    }
     const topic = this.#topic(feed.topic);
     feed.onRoom = () => {
       this.#settle(topic);
-      this.#watch.output();
+      this.#life.settled();
     };
     topic.join(feed);
     this.#settle(topic);
+    this.#life.settled();
   }
 
   /** Stop a feed. The last follower of a topic queues `unsubscribe`. */
@@ -105,6 +113,12 @@ export class Topics {
     if (topic === undefined) return;
     topic.leave(feed);
     this.#settle(topic);
+    this.#life.settled();
+  }
+
+  /** A feed was ended by a hole. */
+  gap(error: GapError): void {
+    this.#life.gap(error);
   }
 
   /** Whether handlers follow a topic on the connection that there is. */
@@ -120,6 +134,13 @@ export class Topics {
   /** The server's latest agreement to follow a topic, or null. */
   agreement(name: string): Envelope | null {
     return this.#topics.get(name)?.agreement ?? null;
+  }
+
+  // From here on for the session: it settles.
+
+  /** A connection may come, after an end too. */
+  begin(): void {
+    this.#ended = null;
   }
 
   /** There is a connection: queue a `subscribe` for each topic whose followers have room, eldest topic first. */
@@ -142,6 +163,7 @@ export class Topics {
 
   /** There will be none for now: iterators end, and `subscribe` that waits; what is held stays for another `connect`. */
   end(error: NgosError): void {
+    this.#ended = error;
     this.disconnect();
     for (const topic of [...this.#topics.values()]) {
       for (const follower of topic.followers) follower.end(error);
@@ -162,7 +184,7 @@ export class Topics {
   #topic(name: string): Topic {
     let topic = this.#topics.get(name);
     if (topic === undefined) {
-      topic = new Topic(name, new Dispatch(name, (error) => this.#watch.gap(error)));
+      topic = new Topic(name, new Dispatch(name, (error) => this.gap(error)));
       this.#topics.set(name, topic);
     }
     return topic;
@@ -216,14 +238,14 @@ export class Topics {
   #answered(topic: Topic, outcome: Outcome): void {
     topic.nextId = undefined;
     if (outcome instanceof Error) {
-      if (topic.refused(outcome, !this.reconnect)) {
-        this.#watch.refused(outcome);
+      if (topic.refused(outcome, !this.#reconnect)) {
+        this.#refused(outcome);
         return;
       }
     } else {
       topic.agreement = outcome;
       const replay = topic.agreed(readSubscribed(outcome));
-      if (replay !== null) this.#watch.resumed(topic.name, replay);
+      if (replay !== null) this.#life.tell('resumed', { topic: topic.name, replay });
     }
     this.#settle(topic);
   }
@@ -231,8 +253,6 @@ export class Topics {
 
 function readSubscribed(reply: Envelope): Subscribed {
   const { durable, recovered, replay } = reply.payload;
-  if (typeof durable !== 'boolean' || typeof recovered !== 'boolean' || !Number.isSafeInteger(replay)) {
-    throw new Nonsense('not a payload of subscribed');
-  }
+  check(typeof durable === 'boolean' && typeof recovered === 'boolean' && Number.isSafeInteger(replay), reply.type);
   return reply.payload as unknown as Subscribed;
 }

@@ -1,6 +1,6 @@
 /** Random histories: the session beside a server without I/O, with breaks, replays, pauses and lost logs. */
 
-import { GapError } from '@neurograph/client';
+import { GapError, type LifeEvents } from '@neurograph/client';
 import { describe, expect, it } from 'vitest';
 import { ConnectionLost } from '../src/errors.js';
 import { Feed } from '../src/feed.js';
@@ -31,23 +31,17 @@ class History {
   readonly #random: () => number;
   #peer: FakePeer | null = null;
   #toServer: string[] = [];
-  readonly #gaps: GapError[] = [];
 
   constructor(seed: number) {
     this.#random = dice(seed);
     const terms = { reconnect: true, renewable: false, queueBytes: 1e6, random: this.#random };
     this.session = new Session(terms, {
       output: () => this.#flush(),
-      state: () => {},
-      connected: () => {},
-      failed: () => {},
-      disconnected: () => {},
-      resumed: () => {},
       proven: () => {},
-      gap: (error) => {
-        this.#gaps.push(error);
-        const ofFeed = this.feeds.some(({ feed }) => feed.ended === error);
-        if (!ofFeed && error.now !== null) this.handled.get(error.topic)?.push({ gap: error.now });
+      life: (name, event) => {
+        if (name !== 'gap') return;
+        const { topic, now } = event as LifeEvents['gap'];
+        if (now !== null) this.handled.get(topic)?.push({ gap: now });
       },
       message: ({ topic, epoch, seq }) => {
         if (topic !== undefined) this.handled.get(topic)?.push({ event: { epoch: epoch ?? '', seq: seq ?? 0 } });
@@ -130,11 +124,11 @@ class History {
       1e6,
       {
         wake: () => {},
-        gap: (error) => this.session.tellGap(error),
+        gap: () => {}, // what is told are the handlers' gaps
       },
     );
     this.feeds.push({ feed, seen: [], start });
-    this.session.attach(feed);
+    this.session.topics.attach(feed);
   }
 
   #read(): boolean {
@@ -157,14 +151,14 @@ class History {
     // What was overheard of iterators is another story.
     if (this.held.get(topic) === 0) this.handled.set(topic, []);
     this.held.set(topic, (this.held.get(topic) ?? 0) + 1);
-    this.session.hold(topic, null);
+    this.session.topics.hold(topic, null);
   }
 
   #release(topic: string): void {
     const count = this.held.get(topic) ?? 0;
     if (count === 0) return;
     this.held.set(topic, count - 1);
-    this.session.release(topic);
+    this.session.topics.release(topic);
     // What follows is another subscription.
     if (count === 1) this.handled.set(topic, []);
   }
@@ -215,7 +209,7 @@ describe('random histories', () => {
           if (held.get(topic) === 0) continue;
           expectNoHole(sights, null);
           events += sights.length;
-          expect(history.session.place(topic)).toEqual({
+          expect(history.session.topics.place(topic)).toEqual({
             epoch: server.log(topic).epoch,
             seq: server.log(topic).last,
           });

@@ -200,6 +200,19 @@ describe('connecting', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it('tries to reject who connects anew while the failure before is told', async () => {
+    const ws = await connected({ reconnect: false });
+    let anew: Promise<unknown> | undefined;
+    ws.onEvent('failed', () => {
+      anew ??= ws.connect();
+    });
+    FakeSocket.last.break();
+    await turn();
+    FakeSocket.last.greet();
+    await expect(anew).resolves.toMatchObject({ client_id: 'me' });
+    expect(ws.state).toBe('connected');
+  });
+
   it('tries to end a client by a debug that throws', async () => {
     const reported = vi.spyOn(console, 'error').mockImplementation(() => {});
     const ws = await connected({

@@ -1,0 +1,39 @@
+/** Who this client says that it is, over all its connections: the token of the command `authenticate`. No I/O. */
+
+import type { Outcome } from './requests.js';
+
+/** The token that is shown to each connection first, and the one that was refused. */
+export class Proof {
+  /** Null: nothing is shown. */
+  token: string | null = null;
+  /** What was shown last when the server did not, or no longer, know who this is. */
+  #refused: string | null | undefined;
+
+  /** A refusal of before counts no more. */
+  begin(): void {
+    this.#refused = undefined;
+  }
+
+  /** Show this one on the next connection. False: it was refused already. */
+  show(token: string | null): boolean {
+    this.token = token;
+    return token !== this.#refused;
+  }
+
+  /** The server did not, or no longer, take what was shown. */
+  refuse(): void {
+    this.#refused = this.token;
+  }
+
+  /** Keep the token of this `authenticate` where it is accepted: later connections are nobody's until they saw it too. */
+  keeping(payload: object, done: (outcome: Outcome) => void, accepted: (token: string) => void) {
+    const { token } = payload as { token?: unknown };
+    return (outcome: Outcome): void => {
+      if (typeof token === 'string' && !(outcome instanceof Error) && outcome.type === 'authenticated') {
+        this.token = token;
+        accepted(token);
+      }
+      done(outcome);
+    };
+  }
+}
