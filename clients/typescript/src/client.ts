@@ -10,9 +10,9 @@ import { callGuarded, Handlers } from './handlers.js';
 import type { LifeEvents, State } from './life.js';
 import { Line } from './line.js';
 import type { BareCommand, CommandName } from './names.js';
-import { address, checkClientId, checkTopic, type Options, startOf } from './options.js';
+import { addressOf, checkBound, checkTopic, type Options, startOf } from './options.js';
 import type { Commands, ConnectionEstablished, JsonObject, Subscribed } from './protocol.js';
-import { type Outcome, randomHex } from './requests.js';
+import type { Outcome } from './requests.js';
 import { Session } from './session.js';
 import type { SocketClass } from './socket/socket.js';
 import { isSubscription, type SubscribeOptions, subscribe, subscription } from './subscription.js';
@@ -57,8 +57,9 @@ export class NeuroGraphWebSocket extends Api {
   /** See `createWebSocket`. */
   constructor(options: Options = {}) {
     super();
-    this.clientId = checkClientId(options.clientId ?? `client_${randomHex(8)}`);
-    this.url = address(options.url, this.clientId);
+    const { clientId, url, shownUrl } = addressOf(options);
+    this.clientId = clientId;
+    this.url = url;
     this.#requestTimeoutMs = options.requestTimeoutMs ?? 30_000;
     this.#reconnect = options.reconnect ?? true;
     this.#token = options.token;
@@ -72,7 +73,7 @@ export class NeuroGraphWebSocket extends Api {
     const terms = {
       reconnect: this.#reconnect,
       renewable: typeof options.token === 'function',
-      queueBytes: options.queueBytes ?? 16 * 1024 * 1024,
+      queueBytes: checkBound('queueBytes', options.queueBytes ?? 16 * 1024 * 1024),
       random: options.random ?? Math.random,
     };
     this.#session = new Session(terms, {
@@ -87,8 +88,8 @@ export class NeuroGraphWebSocket extends Api {
       },
     });
     this.#line = new Line(this.#session, {
-      url: this.url,
-      shownUrl: this.url.replace(/\/\/[^/?]*@/, '//').replace(/\?.*/, ''),
+      url,
+      shownUrl,
       connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
       WebSocket: options.WebSocket as SocketClass | undefined,
       token: () => (typeof this.#token === 'function' ? this.#token() : this.#token),

@@ -5,6 +5,7 @@ import type { EventEnvelope } from './envelope.js';
 import type { GapError, LogPosition } from './errors.js';
 import { Feed } from './feed.js';
 import type { Place } from './follower.js';
+import { checkBound } from './options.js';
 import type { Subscribed } from './protocol.js';
 import type { Topics } from './topics.js';
 
@@ -50,9 +51,10 @@ export class Events<Topic extends string = string> implements AsyncIterableItera
   constructor(topics: Topics, topic: Topic, start: Place | null, options: EventsOptions) {
     this.topic = topic;
     this.#topics = topics;
-    const limitEvents = Math.max(1, options.bufferEvents ?? BUFFER_EVENTS);
+    const limitEvents = Math.max(1, checkBound('bufferEvents', options.bufferEvents ?? BUFFER_EVENTS));
+    const limitBytes = checkBound('bufferBytes', options.bufferBytes ?? BUFFER_BYTES);
     const watch = { wake: () => this.#wake(), gap: (error: GapError) => topics.gap(error) };
-    this.#feed = new Feed(topic, start, limitEvents, options.bufferBytes ?? BUFFER_BYTES, watch);
+    this.#feed = new Feed(topic, start, limitEvents, limitBytes, watch);
     const { signal } = options;
     if (signal?.aborted) {
       void this.return();

@@ -48,7 +48,7 @@ export class Feed extends Follower {
   }
 
   get hasRoom(): boolean {
-    return this.waiting <= this.#limitEvents >> 1 && this.#bytes <= this.#limitBytes / 2;
+    return this.waiting <= this.#limitEvents / 2 && this.#bytes <= this.#limitBytes / 2;
   }
 
   override follow(place: Place | null, reply: Subscribed): void {

@@ -1,11 +1,15 @@
 /** What a client is made with, and what of it can't be. */
 
 import type { Place } from './follower.js';
+import { randomHex } from './random.js';
 
 export interface Options {
   /** As in `ws://127.0.0.1:8000/ws`; in browsers the default is the page's own host, `/ws`. */
   url?: string | undefined;
-  /** 1 to 128 of `A-Z a-z 0-9 . _ : -`. It names this client to others, and makes its commands idempotent. Default: random. */
+  /**
+   * 1 to 128 of `A-Z a-z 0-9 . _ : -`. It names this client to others, and makes its commands idempotent. Default: the
+   * URL's `client_id`, else random.
+   */
   clientId?: string | undefined;
   /**
    * Shown by the command `authenticate`, first on each connection. A function is asked anew for each connection; after
@@ -31,8 +35,16 @@ export interface Options {
 const NAME = /^[A-Za-z0-9._:-]{1,128}$/;
 const EPOCH = /^[0-9a-f]{8}$/;
 
-/** The address of a connection. Throws TypeError: the caller's fault. */
-export function address(url: string | undefined, clientId: string): string {
+/** Where the server is, and who we are to it. */
+export interface Address {
+  readonly clientId: string;
+  readonly url: string;
+  /** The same as errors and debug lines tell it: the rest may hold secrets. */
+  readonly shownUrl: string;
+}
+
+/** The address of connections; the client's id may be in the URL. Throws TypeError: the caller's fault. */
+export function addressOf({ url, clientId: given }: Options): Address {
   const page = (globalThis as { location?: { href: string } }).location?.href;
   let whole: URL | undefined;
   try {
@@ -44,15 +56,12 @@ export function address(url: string | undefined, clientId: string): string {
   if (whole === undefined || !/^wss?:$/.test(whole.protocol)) {
     throw new TypeError(`not a URL such as ws://127.0.0.1:8000/ws: ${String(url)}`);
   }
-  whole.hash = '';
-  whole.searchParams.set('client_id', clientId);
-  return whole.href;
-}
-
-/** Throws TypeError where this is no name of a client. */
-export function checkClientId(clientId: string): string {
+  const { protocol, host, pathname, searchParams } = whole;
+  const clientId = given ?? (searchParams.get('client_id') || `client_${randomHex(8)}`);
   if (!NAME.test(clientId)) throw new TypeError(`not a client id: ${clientId}`);
-  return clientId;
+  searchParams.set('client_id', clientId);
+  whole.hash = '';
+  return { clientId, url: whole.href, shownUrl: `${protocol}//${host}${pathname}` };
 }
 
 /** Throws TypeError where this is no topic's name: the server would refuse it, and with it others that it was asked for. */
@@ -71,4 +80,10 @@ export function startOf(options: {
     throw new RangeError(`not a position: since ${since}, epoch ${String(epoch)}`);
   }
   return { epoch: epoch ?? null, seq: since };
+}
+
+/** Throws RangeError where this is no bound: with NaN all comparisons are false, and nothing would be bounded. */
+export function checkBound(name: string, bound: number): number {
+  if (!(bound >= 0)) throw new RangeError(`not a bound: ${name} ${bound}`);
+  return bound;
 }

@@ -11,6 +11,7 @@ import { type Envelope, isObject } from './envelope.js';
 import { CommandError, type NgosError, QueueFull, RequestTooBig } from './errors.js';
 import type { Limits } from './protocol.js';
 import { Queue } from './queue.js';
+import { randomHex } from './random.js';
 
 const utf8 = new TextEncoder();
 
@@ -169,11 +170,4 @@ export class Requests {
     if (limit === undefined || pending.sizeBytes <= limit) return null;
     return new RequestTooBig(pending.name, pending.sizeBytes, limit);
   }
-}
-
-/** `count` random bytes as hex digits. `crypto.randomUUID` is missing on pages that came over plain http. */
-export function randomHex(count: number): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(count)), (byte) => byte.toString(16).padStart(2, '0')).join(
-    '',
-  );
 }

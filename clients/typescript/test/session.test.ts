@@ -333,6 +333,22 @@ describe('one topic, shared', () => {
 });
 
 describe('iterators', () => {
+  it('tries to have a buffer that is larger than 32 bits, or that can not be, wait for ever', async () => {
+    const ws = await connected();
+    for (const bufferEvents of [Number.MAX_SAFE_INTEGER, 2 ** 32, Number.POSITIVE_INFINITY]) {
+      const events = ws.events('tokens', { bufferEvents });
+      agree();
+      event('tokens', 1);
+      expect(await events.next()).toMatchObject({ value: { seq: 1 } });
+      await events.return();
+      FakeSocket.last.answer('unsubscribed');
+    }
+    for (const wrong of [{ bufferEvents: Number.NaN }, { bufferBytes: Number.NaN }, { bufferBytes: -1 }]) {
+      expect(() => ws.events('tokens', wrong)).toThrow(RangeError);
+    }
+    expect(() => createWebSocket({ url: 'ws://h/', queueBytes: Number.NaN })).toThrow(RangeError);
+  });
+
   it('tries to lose ephemeral events without a word, or to hold up others', async () => {
     const ws = await connected();
     const handler = vi.fn();
@@ -474,6 +490,14 @@ describe('commands', () => {
     for (const url of ['ftp://h/', 'nothing', undefined]) expect(() => createWebSocket({ url })).toThrow(TypeError);
     expect(createWebSocket('https://h/ws').url).toMatch(/^wss:\/\/h\/ws\?client_id=client_[0-9a-f]{16}$/);
     expect(FakeSocket.last.sent).toEqual([]);
+  });
+
+  it('tries to be somebody else than the URL says', () => {
+    const named = createWebSocket('ws://h/ws?client_id=my_client');
+    expect([named.clientId, named.url]).toEqual(['my_client', 'ws://h/ws?client_id=my_client']);
+    expect(createWebSocket({ url: 'ws://h/ws?client_id=my_client', clientId: 'me' }).clientId).toBe('me');
+    expect(createWebSocket('ws://h/ws?client_id=').clientId).toMatch(/^client_[0-9a-f]{16}$/);
+    expect(() => createWebSocket('ws://h/ws?client_id=no+client')).toThrow(TypeError);
   });
 
   it('tries to end a process by promises that nobody looks at', async () => {
