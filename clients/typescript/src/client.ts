@@ -51,7 +51,6 @@ export class NeuroGraphWebSocket extends Api {
   readonly #requestTimeoutMs: number;
   readonly #reconnect: boolean;
   readonly #debug: (line: string) => void;
-  #token: Options['token'];
   #connecting: Deferred<ConnectionEstablished> | null = null;
 
   /** See `createWebSocket`. */
@@ -62,8 +61,7 @@ export class NeuroGraphWebSocket extends Api {
     this.url = url;
     this.#requestTimeoutMs = options.requestTimeoutMs ?? 30_000;
     this.#reconnect = options.reconnect ?? true;
-    this.#token = options.token;
-    const { debug } = options;
+    const { debug, token } = options;
     this.#debug =
       typeof debug === 'function'
         ? (line) => callGuarded(debug, line)
@@ -72,7 +70,7 @@ export class NeuroGraphWebSocket extends Api {
           : () => {};
     const terms = {
       reconnect: this.#reconnect,
-      renewable: typeof options.token === 'function',
+      renewable: typeof token === 'function',
       queueBytes: checkBound('queueBytes', options.queueBytes ?? 16 * 1024 * 1024),
       random: options.random ?? Math.random,
     };
@@ -83,16 +81,13 @@ export class NeuroGraphWebSocket extends Api {
         this.#life.call(name, event);
       },
       message: (message) => this.#hear(message),
-      proven: (token) => {
-        this.#token = token;
-      },
     });
     this.#line = new Line(this.#session, {
       url,
       shownUrl,
       connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
       WebSocket: options.WebSocket as SocketClass | undefined,
-      token: () => (typeof this.#token === 'function' ? this.#token() : this.#token),
+      token: () => this.#session.proof.accepted ?? (typeof token === 'function' ? token() : token),
       debug: this.#debug,
     });
   }

@@ -29,21 +29,19 @@ export interface Watch {
   life<Name extends keyof LifeEvents>(name: Name, event: LifeEvents[Name]): void;
   /** A message for the handlers: each reply, each error, each event once. */
   message(message: Envelope): void;
-  /** The server accepted this token. */
-  proven(token: string): void;
 }
 
 /** Keeps what there is to tell until all is settled. */
 export class Life {
-  readonly watch: Watch;
+  readonly #watch: Watch;
   readonly #calls = new Queue<() => void>();
 
   constructor(watch: Watch) {
-    this.watch = watch;
+    this.#watch = watch;
   }
 
   tell<Name extends keyof LifeEvents>(name: Name, event: LifeEvents[Name]): void {
-    this.call(() => this.watch.life(name, event));
+    this.call(() => this.#watch.life(name, event));
   }
 
   gap({ topic, epoch, seq, now }: GapError): void {
@@ -58,17 +56,17 @@ export class Life {
   message(message: Envelope): void {
     // A closure less for all but the rarest of messages.
     if (this.#calls.length > 0) {
-      this.call(() => this.watch.message(message));
+      this.call(() => this.#watch.message(message));
       this.settled();
     } else {
-      this.watch.output();
-      this.watch.message(message);
+      this.#watch.output();
+      this.#watch.message(message);
     }
   }
 
   /** All is settled: send, and tell. */
   settled(): void {
-    this.watch.output();
+    this.#watch.output();
     for (let call = this.#calls.shift(); call !== undefined; call = this.#calls.shift()) call();
   }
 }

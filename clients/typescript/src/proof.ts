@@ -6,6 +6,8 @@ import type { Outcome } from './requests.js';
 export class Proof {
   /** Null: nothing is shown. */
   token: string | null = null;
+  /** What the program's own `authenticate` was accepted with last: it takes the place of the option. */
+  accepted: string | null = null;
   /** What was shown last when the server did not, or no longer, know who this is. */
   #refused: string | null | undefined;
 
@@ -26,12 +28,11 @@ export class Proof {
   }
 
   /** Keep the token of this `authenticate` where it is accepted: later connections are nobody's until they saw it too. */
-  keeping(payload: object, done: (outcome: Outcome) => void, accepted: (token: string) => void) {
+  keeping(payload: object, done: (outcome: Outcome) => void): (outcome: Outcome) => void {
     const { token } = payload as { token?: unknown };
-    return (outcome: Outcome): void => {
+    return (outcome) => {
       if (typeof token === 'string' && !(outcome instanceof Error) && outcome.type === 'authenticated') {
-        this.token = token;
-        accepted(token);
+        this.token = this.accepted = token;
       }
       done(outcome);
     };

@@ -47,12 +47,13 @@ export class Session {
   failure: ConnectFailed | ConnectionLost | null = null;
   /** The commands that wait for a reply. */
   readonly requests: Requests;
+  /** Who this client says that it is. */
+  readonly proof = new Proof();
   /** What is followed. */
   readonly topics: Topics;
   readonly #terms: Terms;
   readonly #life: Life;
   readonly #backoff: Backoff;
-  readonly #proof = new Proof();
   #retry = true;
   #provedGood = false;
 
@@ -67,7 +68,7 @@ export class Session {
   /** Seek a connection; `retry`: also after a first one that fails. */
   begin(retry: boolean): void {
     this.ended = this.verdict = this.established = this.failure = null;
-    this.#proof.begin();
+    this.proof.begin();
     this.topics.begin();
     this.#retry = retry;
     this.#provedGood = false;
@@ -84,8 +85,7 @@ export class Session {
    */
   request(name: string, payload: object, done: (outcome: Outcome) => void, id?: string): string {
     if (this.ended !== null) throw this.ended;
-    const proven = (token: string) => this.#life.call(() => this.#life.watch.proven(token));
-    const heard = name === 'authenticate' ? this.#proof.keeping(payload, done, proven) : done;
+    const heard = name === 'authenticate' ? this.proof.keeping(payload, done) : done;
     const chosen = this.requests.add(name, payload, heard, { id });
     this.#life.settled();
     return chosen;
@@ -100,7 +100,7 @@ export class Session {
   /** Show this token first on the next connection. False: it was refused already, and the session has ended. */
   prove(token: string | null): boolean {
     if (this.ended !== null) return false;
-    if (this.#proof.show(token)) return true;
+    if (this.proof.show(token)) return true;
     this.end(new ConnectionLost(CloseCode.UNAUTHENTICATED, 'the token was refused, and there is no other'));
     return false;
   }
@@ -213,7 +213,7 @@ export class Session {
     // In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our commands
     // cause would be missed on ephemeral topics; then the commands.
     const again = this.requests.connect(established.limits);
-    const { token } = this.#proof;
+    const { token } = this.proof;
     if (token !== null)
       this.requests.add('authenticate', { token }, (outcome) => this.#proven(outcome), { ours: true });
     if (this.verdict === null) {
@@ -239,7 +239,7 @@ export class Session {
   #failed(failure: ConnectFailed | ConnectionLost, lost: ConnectionLost | null): void {
     this.failure = failure;
     this.#life.tell('failed', failure);
-    if (lost?.code === CloseCode.UNAUTHENTICATED) this.#proof.refuse();
+    if (lost?.code === CloseCode.UNAUTHENTICATED) this.proof.refuse();
   }
 
   #condemn(error: ConnectionLost): void {

@@ -37,7 +37,6 @@ class History {
     const terms = { reconnect: true, renewable: false, queueBytes: 1e6, random: this.#random };
     this.session = new Session(terms, {
       output: () => this.#flush(),
-      proven: () => {},
       life: (name, event) => {
         if (name !== 'gap') return;
         const { topic, now } = event as LifeEvents['gap'];
