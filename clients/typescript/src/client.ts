@@ -1,4 +1,4 @@
-/** The client: commands, handlers, subscriptions. What the protocol means is in `session`, the sockets are in `line`. */
+/** The client, as programs see it. What the protocol means is in `session`, the sockets are in `line`. */
 
 import { Api, type RequestOptions } from './api.js';
 import { within } from './deadline.js';

@@ -1,5 +1,6 @@
 /**
- * The client's side of the protocol without I/O: messages in, messages out, and who waits for which reply.
+ * The client's side of the protocol without I/O: the cycle of connections, from one greeting to why it ended and when the
+ * next is due. Who waits for which reply is in `requests`, what is followed in `topics`, what is told of it all in `life`.
  *
  * Never waits, reads no clock, has no timers: the shell (`line`) does. It outlives connections: the shell brings it one
  * after another and asks it, each time one ends, whether and when to bring the next. Feeding it what the server sends
@@ -210,17 +211,16 @@ export class Session {
     this.failure = null;
     this.#backoff.forgetWish();
     this.#change('connected');
+    this.#life.tell('connected', established);
     // In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our commands
     // cause would be missed on ephemeral topics; then the commands.
     const again = this.requests.connect(established.limits);
     const { token } = this.proof;
-    if (token !== null)
-      this.requests.add('authenticate', { token }, (outcome) => this.#proven(outcome), { ours: true });
-    if (this.verdict === null) {
-      this.topics.connect();
-      this.requests.resend(again);
-    }
-    this.#life.tell('connected', established);
+    const proven = (outcome: Outcome) => this.#proven(outcome);
+    if (token !== null) this.requests.add('authenticate', { token }, proven, { ours: true });
+    if (this.verdict !== null) return;
+    this.topics.connect();
+    this.requests.resend(again);
   }
 
   /** Subscriptions that were followed can't go on here, which is not yet for their consumers to hear. */

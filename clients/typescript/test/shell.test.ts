@@ -473,12 +473,14 @@ describe('nonsense', () => {
     expect(ws.state).toBe('reconnecting'); // there is no ping of ten bytes
 
     const named = make({ token: 'long'.repeat(99) });
-    const told = watch(named, 'disconnected');
+    const told: unknown[] = [];
+    named.onEvent('connected', () => told.push('connected'));
+    named.onEvent('disconnected', ({ code, nextMs }) => told.push([code, nextMs]));
     void named.connect();
     await turn();
     FakeSocket.last.greet({ limits });
     expect(FakeSocket.last.sent).toEqual([]);
-    expect([named.state, told]).toMatchObject(['ended', [{ code: 4401, nextMs: null }]]);
+    expect([named.state, told]).toEqual(['ended', ['connected', [4401, null]]]);
   });
 
   it('tries to hide events behind a replay that is no number', async () => {
