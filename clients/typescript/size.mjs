@@ -9,7 +9,7 @@ import { build } from 'vite';
  * so that growth is a decision. A third of it is what follows topics, an eighth texts of errors. The hooks are without React
  * and without the client, which their page has anyway.
  */
-const BUDGETS = { '.': 10_830, './react': 1_400 };
+const BUDGETS = { '.': 10_930, './react': 1_400 };
 
 const { exports } = await import('./package.json', { with: { type: 'json' } }).then((module) => module.default);
 let failed = false;

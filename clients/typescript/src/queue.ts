@@ -18,11 +18,12 @@ export class Queue<Item> {
   }
 
   shift(): Item | undefined {
-    const item = this.#items[this.#next];
-    if (this.length > 0) this.#next++;
-    if (this.length === 0) this.clear();
-    else if (this.#next >= WORTH_A_COPY && this.#next > this.length) {
-      this.#items = this.#items.slice(this.#next);
+    const items = this.#items;
+    if (this.#next === items.length) return undefined;
+    const item = items[this.#next++];
+    if (this.#next === items.length) this.clear();
+    else if (this.#next >= WORTH_A_COPY && this.#next * 2 > items.length) {
+      this.#items = items.slice(this.#next);
       this.#next = 0;
     }
     return item;

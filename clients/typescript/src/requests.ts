@@ -13,8 +13,6 @@ import type { Limits } from './protocol.js';
 import { Queue } from './queue.js';
 import { randomHex } from './random.js';
 
-const utf8 = new TextEncoder();
-
 /** What a command comes to: its reply, or why there is none. */
 export type Outcome = Envelope | NgosError;
 
@@ -68,7 +66,7 @@ export class Requests {
     if (this.#pending.has(id)) throw new TypeError(`the command '${id}' waits for its reply already`);
     if (!isObject(payload)) throw new TypeError('a payload is an object');
     const message = JSON.stringify({ id, type: name, payload });
-    const pending: Pending = { name, message, sizeBytes: utf8.encode(message).length, ours, done, state: 'queued' };
+    const pending: Pending = { name, message, sizeBytes: utf8Bytes(message), ours, done, state: 'queued' };
     const tooBig = this.#tooBig(pending);
     if (tooBig !== null && ours) {
       done(tooBig);
@@ -170,4 +168,16 @@ export class Requests {
     if (limit === undefined || pending.sizeBytes <= limit) return null;
     return new RequestTooBig(pending.name, pending.sizeBytes, limit);
   }
+}
+
+/** How long a text is in UTF-8; of most commands faster than to encode it. */
+function utf8Bytes(text: string): number {
+  let bytes = text.length;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    if (unit < 0x80) continue;
+    // Each half of a surrogate pair is 2 of its 4 bytes; JSON.stringify leaves no half alone.
+    bytes += unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 1 : 2;
+  }
+  return bytes;
 }

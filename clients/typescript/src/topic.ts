@@ -11,7 +11,7 @@
  */
 
 import type { Dispatch } from './dispatch.js';
-import { check, type Envelope } from './envelope.js';
+import { check, type Envelope, Nonsense } from './envelope.js';
 import { CommandError, type LogPosition, type NgosError } from './errors.js';
 import type { Follower, Place } from './follower.js';
 import type { Subscribe, Subscribed } from './protocol.js';
@@ -166,7 +166,7 @@ export class Topic {
     if (reply === null) return false; // the tail of a subscription that was given up
     const durable = reply.durable;
     if (durable) {
-      check(event.seq != null && event.epoch != null, `no position in '${this.name}'`);
+      if (event.seq == null || event.epoch == null) throw new Nonsense(`an event of '${this.name}' has no position`);
       this.#advance(event.epoch, event.seq);
     }
     let heard = false;
