@@ -2,8 +2,8 @@
 
 Promises: a message is sent when it is due, however long the replies take; latency is from that send to its reply.
 It works until its stdin ends, which it does even if the load is killed; then it waits for the replies that are due,
-and prints all samples. `Beside` is how a load starts it and hears of them. In a process of its own, since a load that
-checks all that it gets would be late in looking at replies.
+and prints all samples. `Beside` is how a load starts it, hears of them, and ends it if the load itself is ended before.
+In a process of its own, since a load that checks all that it gets would be late in looking at replies.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from array import array
 from asyncio.subprocess import PIPE, Process
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import attrs
@@ -51,8 +53,9 @@ class Beside:
         self._out = asyncio.create_task(self._hear())
 
     @classmethod
-    async def start(cls, run: Run, url: str, *arguments: str) -> Beside:
-        """Start it; its client has settled when this returns, and begins."""
+    @asynccontextmanager
+    async def running(cls, run: Run, url: str, *arguments: str) -> AsyncIterator[Beside]:
+        """Start it; its client has settled when this enters, and begins. It has ended when this exits."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bench_loads.beside", "--url", url, *arguments),
             stdin=PIPE,
@@ -61,27 +64,31 @@ class Beside:
         )
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(READY_S):
-                ready = await process.stdout.readline()
-        except TimeoutError:
-            ready = b""
-        beside = cls(run, process)
-        if not ready:
-            await beside.stop()
-        return beside
+            try:
+                async with asyncio.timeout(READY_S):
+                    ready = await process.stdout.readline()
+            except TimeoutError:
+                ready = b""
+            beside = cls(run, process)
+            try:
+                if not ready:
+                    await beside.stop()
+                yield beside
+            finally:
+                beside._out.cancel()
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def stop(self) -> Samples:
         """Send no more; returns what was measured once all is answered."""
-        self.close()
-        out = await self._out
-        await self._run.pause(0)
-        return Samples(**orjson.loads(out))
-
-    def close(self) -> None:
-        """Tell it to end, without waiting for that."""
         self._stopping = True
         assert self._process.stdin is not None
         self._process.stdin.close()
+        out = await self._out
+        await self._run.pause(0)
+        return Samples(**orjson.loads(out))
 
     async def _hear(self) -> bytes:
         process = self._process

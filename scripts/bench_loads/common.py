@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -171,6 +172,8 @@ def finish(work: Callable[[], Awaitable[object]]) -> None:
     async def whole() -> object:
         return await work()
 
+    # The bench ends a load with SIGTERM; what the load has started is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         result = uvloop.run(whole())
     except (OSError, LoadError, WSError) as exc:

@@ -72,15 +72,12 @@ async def load(arguments: argparse.Namespace) -> Numbers:
         await replay.go(arguments.seconds if slow_bytes_per_s else None)
         watch.enter("after")
 
-    pinger = await Beside.start(run, arguments.url, "--per-s", str(PINGS_PER_S))
-    try:
+    async with Beside.running(run, arguments.url, "--per-s", str(PINGS_PER_S)) as pinger:
         watch.enter("before")
         window = await count(run, arguments, lambda: follower.seq - since, go)
         follower.cut()
         left_kb = await still_rss_kb(run, arguments.server_pid)
         samples = await pinger.stop()
-    finally:
-        pinger.close()
     got_bytes = run.stream.end_of(follower.seq)
     return (
         window.numbers()

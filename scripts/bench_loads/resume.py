@@ -67,9 +67,8 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     clients = [Returner(run) for _ in range(arguments.clients)]
     await _follow(run, clients)
     rate = ("--per-s", str(arguments.rate), "--payload-bytes", str(arguments.payload_bytes))
-    writer = await Beside.start(run, arguments.url, "--topic", arguments.topic, *rate)
     alive = asyncio.create_task(_stay_alive(clients))
-    try:
+    async with Beside.running(run, arguments.url, "--topic", arguments.topic, *rate) as writer:
         await run.pause(arguments.warm_up)
         watch.enter("before")
         await run.pause(arguments.seconds)
@@ -89,9 +88,7 @@ async def load(arguments: argparse.Namespace) -> Numbers:
             DRAIN_S,
             lambda: f"{sum(not client.has(written.last_seq) for client in clients)} clients did not get the last event",
         )
-    finally:
-        alive.cancel()
-        writer.close()
+    alive.cancel()
     numbers = window.numbers() | watch.numbers(written) | _times(clients, began)
     for client in clients:
         client.cut()
