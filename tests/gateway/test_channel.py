@@ -301,18 +301,26 @@ async def test_close_waits_for_the_peers_close(peer: Peer) -> None:
 @pytest.mark.parametrize(
     ("wire", "code"),
     [
-        (masked(Opcode.TEXT, b"\xff"), 1007),
-        (masked(Opcode.TEXT, b"x" * 65537), 1009),
-        (masked(Opcode.TEXT, b"x" * 60000, fin=False) + masked(Opcode.CONT, b"x" * 60000), 1009),
-        (bytes.fromhex("81ff7fffffffffffffff00000000"), 1009),  # 2**63 - 1 bytes, declared
-        (masked(Opcode.TEXT, b"\xff", fin=False), 1007),
-        (masked(Opcode.TEXT, b"\xff") + masked(Opcode.CLOSE, b"\x03\xe8"), 1007),
-        (masked(Opcode.TEXT, b"\xce", fin=False) + masked(Opcode.CONT, b"x"), 1007),
-        (masked(Opcode.TEXT, b"x", fin=False) + masked(Opcode.CLOSE, b"\x03\xe8"), 1000),
-        (masked(Opcode.CONT, b"x"), 1002),
-        (b"\x81\x01x", 1002),  # not masked
-        (b"\x83\x80\0\0\0\0", 1002),  # a reserved opcode
-        (bytes.fromhex("89fe007e00000000") + b"x" * 126, 1002),  # a Ping of over 125 bytes
+        pytest.param(masked(Opcode.TEXT, b"\xff"), 1007, id="no_utf8"),
+        pytest.param(masked(Opcode.TEXT, b"x" * 65537), 1009, id="too_long"),
+        pytest.param(
+            masked(Opcode.TEXT, b"x" * 60000, fin=False) + masked(Opcode.CONT, b"x" * 60000),
+            1009,
+            id="too_long_in_parts",
+        ),
+        pytest.param(bytes.fromhex("81ff7fffffffffffffff00000000"), 1009, id="2**63-1_bytes_declared"),
+        pytest.param(masked(Opcode.TEXT, b"\xff", fin=False), 1007, id="no_utf8_in_a_part"),
+        pytest.param(masked(Opcode.TEXT, b"\xff") + masked(Opcode.CLOSE, b"\x03\xe8"), 1007, id="no_utf8_then_close"),
+        pytest.param(
+            masked(Opcode.TEXT, b"\xce", fin=False) + masked(Opcode.CONT, b"x"), 1007, id="no_utf8_across_parts"
+        ),
+        pytest.param(
+            masked(Opcode.TEXT, b"x", fin=False) + masked(Opcode.CLOSE, b"\x03\xe8"), 1000, id="close_amid_a_message"
+        ),
+        pytest.param(masked(Opcode.CONT, b"x"), 1002, id="part_of_nothing"),
+        pytest.param(b"\x81\x01x", 1002, id="not_masked"),
+        pytest.param(b"\x83\x80\0\0\0\0", 1002, id="reserved_opcode"),
+        pytest.param(bytes.fromhex("89fe007e00000000") + b"x" * 126, 1002, id="ping_over_125_bytes"),
     ],
 )
 async def test_a_broken_frame_is_closed_with_its_code(peer: Peer, wire: bytes, code: int) -> None:

@@ -61,7 +61,11 @@ async def _send_as_far_as_it_goes(client: RawSocket, wire: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize("last", [frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"\xff"), frame(3, b"")])
+@pytest.mark.parametrize(
+    "last",
+    [frame(CLOSE, b"\x03\xe8"), frame(TEXT, b"\xff"), frame(3, b"")],
+    ids=["close", "no_utf8", "reserved_opcode"],
+)
 async def test_nothing_follows_a_close(server: Running, last: bytes) -> None:
     """Tries to get a reply sent behind the Close that the next frame of the same packet causes (RFC 6455, 5.5.1)."""
     async with raw_socket(server.http) as client:
