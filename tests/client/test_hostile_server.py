@@ -256,3 +256,24 @@ def test_used_from_another_loop(shell: Shell) -> None:
 
     with scripted(script) as url:
         shell.run(main)
+
+
+@on_each_shell
+@pytest.mark.parametrize("last", [b"\x89\x00\x88\x02\x03\xe8", b"\x88\x02\x03\xe8"], ids=["ping", "close"])
+def test_who_answers_the_goodbye_and_stays(shell: Shell, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+    """Tries to hold up who leaves, when all is said, by not hanging up."""
+    for module in ("trio_connection", "asyncio_connection", "asyncio_socket"):
+        monkeypatch.setattr(f"ngos.client.{module}.CLOSE_S", 1000.0)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await upgraded(stream)
+        await stream.receive_some()  # Close
+        await stream.send_all(last)
+        await drained(stream)
+
+    async def main() -> None:
+        async with shell.connect(url):
+            pass
+
+    with beside(partial(raw, serve=serve)) as url:
+        shell.run(main)
