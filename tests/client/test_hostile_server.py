@@ -18,7 +18,7 @@ from ngos.client.errors import ConnectFailed, ConnectionLost, RequestTooBig
 from ngos.client.session import State
 from tests.client.beside import beside, scripted
 from tests.client.fakes import LIMITS, Peer, envelope, greeting, pongs
-from tests.client.shells import Shell, Told, on_each_shell
+from tests.client.shells import LIMIT_S, Shell, Told, on_each_shell
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -263,7 +263,7 @@ def test_used_from_another_loop(shell: Shell) -> None:
 def test_who_answers_the_goodbye_and_stays(shell: Shell, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
     """Tries to hold up who leaves, when all is said, by not hanging up."""
     for module in ("trio_connection", "asyncio_connection", "asyncio_socket"):
-        monkeypatch.setattr(f"ngos.client.{module}.CLOSE_S", 1000.0)
+        monkeypatch.setattr(f"ngos.client.{module}.CLOSE_S", LIMIT_S + 1)
 
     async def serve(stream: trio.SocketStream) -> None:
         await upgraded(stream)
