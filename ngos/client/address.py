@@ -46,12 +46,10 @@ class Address:
 
     @classmethod
     def of(cls, url: str, client_id: str | None, token: str | None, connect_s: float) -> Address:
-        """Read a URL; without a `client_id` one is made.
+        """Read a URL; `client_id` takes the place of one that it has. Without either, one is made.
 
         Raises ConnectFailed where it, or the token, can't be sent: the caller's fault.
         """
-        # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
-        client_id = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -62,7 +60,13 @@ class Address:
         if parts.scheme not in ("ws", "wss") or not host:
             raise ConnectFailed(url, "not a URL such as ws://127.0.0.1:8000/ws")
         secure = parts.scheme == "wss"
-        query = parts.query + ("&" if parts.query else "") + "client_id=" + quote(client_id, safe="")
+        asked = [part for part in parts.query.split("&") if part]
+        named = [part for part in asked if part.partition("=")[0] == "client_id"]
+        if client_id is not None or not named:
+            # Only an id that the client chose makes its commands idempotent (section 6), so one is chosen.
+            chosen = f"client_{secrets.token_hex(8)}" if client_id is None else client_id
+            asked = [*(part for part in asked if part not in named), "client_id=" + quote(chosen, safe="")]
+        query = "&".join(asked)
         path = parts.path or "/"
         resource = f"{path}?{query}"
         if not (resource.isascii() and resource.isprintable() and " " not in resource):

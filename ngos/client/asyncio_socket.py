@@ -54,6 +54,8 @@ class Socket(ClientConnection):
             self.transport.abort()
         elif self.protocol.parser_exc is not None:
             self._hang_up()
+        elif self.protocol.close_rcvd is not None and not self.transport.get_write_buffer_size():
+            self.transport.close()  # both have said goodbye: `websockets` would wait until the peer hangs up
 
     def opened(self) -> None:
         """The handshake is done."""

@@ -137,7 +137,7 @@ class Client(Api):
         """Follow a topic. Nothing is sent until the result is entered or iterated: see Subscription.
 
         `since` and `epoch` start after that event of a durable topic. Where the log no longer holds all that follows,
-        entering raises GapError; where they can't be a position, ValueError.
+        entering raises GapError; where they can't be a position, ValueError. As this does where a buffer is negative.
 
         At most `buffer_events` and `buffer_bytes` wait here for the consumer. Of a durable topic the server is asked
         for the rest again, when half of that is taken; on an ephemeral one the consumer gets SlowSubscriber.

@@ -89,7 +89,12 @@ class Feed:
         wake: Callable[[], object],
         start: Position | None = None,
     ) -> None:
-        """`start` is the position to begin after; None begins with what comes next."""
+        """`start` is the position to begin after; None begins with what comes next.
+
+        Raises ValueError where a limit is negative, the caller's fault: it would never have room.
+        """
+        if min(limit_events, limit_bytes) < 0:
+            raise ValueError(f"not a buffer: {limit_events} events, {limit_bytes} bytes")
         self.topic = topic
         self.opening: Subscribed | None = None
         self.ended: SessionError | None = None

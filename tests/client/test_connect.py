@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed
 
-from ngos.client.address import HANDSHAKE_BYTES
+from ngos.client.address import HANDSHAKE_BYTES, Address
 from ngos.client.errors import (
     ConnectFailed,
 )
@@ -221,3 +221,17 @@ async def test_cancelled_while_connecting() -> None:
             pass
     assert scope.cancelled_caught
     await silent.aclose()
+
+
+@pytest.mark.parametrize(
+    ("query", "client_id", "expected"),
+    [
+        ("?client_id=a", None, "client_id=a"),
+        ("?client_id=a&x=1", "b", "x=1&client_id=b"),
+        ("?client_id=a&client_id=c", "b", "client_id=b"),
+        ("?x=1", "b", "x=1&client_id=b"),
+    ],
+)
+def test_one_client_id(query: str, client_id: str | None, expected: str) -> None:
+    """Tries to tell the server two ids of one client, or another than the program chose."""
+    assert expected == Address.of(f"ws://127.0.0.1/ws{query}", client_id, None, 1.0).query

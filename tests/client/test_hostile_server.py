@@ -18,7 +18,7 @@ from ngos.client.errors import ConnectFailed, ConnectionLost, RequestTooBig
 from ngos.client.session import State
 from tests.client.beside import beside, scripted
 from tests.client.fakes import LIMITS, Peer, envelope, greeting, pongs
-from tests.client.shells import Shell, Told, on_each_shell
+from tests.client.shells import LIMIT_S, Shell, Told, on_each_shell
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -255,4 +255,25 @@ def test_used_from_another_loop(shell: Shell) -> None:
         await pongs(peer)
 
     with scripted(script) as url:
+        shell.run(main)
+
+
+@on_each_shell
+@pytest.mark.parametrize("last", [b"\x89\x00\x88\x02\x03\xe8", b"\x88\x02\x03\xe8"], ids=["ping", "close"])
+def test_who_answers_the_goodbye_and_stays(shell: Shell, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+    """Tries to hold up who leaves, when all is said, by not hanging up."""
+    for module in ("trio_connection", "asyncio_connection", "asyncio_socket"):
+        monkeypatch.setattr(f"ngos.client.{module}.CLOSE_S", LIMIT_S + 1)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await upgraded(stream)
+        await stream.receive_some()  # Close
+        await stream.send_all(last)
+        await drained(stream)
+
+    async def main() -> None:
+        async with shell.connect(url):
+            pass
+
+    with beside(partial(raw, serve=serve)) as url:
         shell.run(main)

@@ -300,3 +300,34 @@ def test_the_queue_is_bounded(shell: Shell) -> None:
 
     with scripted(script) as url:
         shell.run(main)
+
+
+@on_each_shell
+def test_a_defect_of_ours(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a defect inside the client taken for a lost connection, wrapped, or kept from the program."""
+
+    def broken(*_: object) -> None:
+        raise LookupError("ours")
+
+    async def main() -> None:
+        with pytest.raises(LookupError, match="ours"):
+            async with shell.connect(url, request_s=2.0) as client:
+                await client.request("never")
+
+    monkeypatch.setattr("ngos.client.heartbeat.Heartbeat.look", broken)
+    with scripted(idle) as url:
+        shell.run(main)
+
+
+@on_each_shell
+@pytest.mark.parametrize("bound", ["buffer_events", "buffer_bytes"])
+def test_a_buffer_of_less_than_nothing(shell: Shell, bound: str) -> None:
+    """Tries to wait for the agreement to a subscription that can never have room."""
+
+    async def main() -> None:
+        async with shell.connect(url) as client:
+            with pytest.raises(ValueError, match="-1"):
+                client.subscribe("tokens", **{bound: -1})  # type: ignore[arg-type]
+
+    with scripted(idle) as url:
+        shell.run(main)

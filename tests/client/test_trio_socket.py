@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
+import trio.testing
 
 import ngos.client.trio
+from ngos.client.address import Address
+from ngos.client.callbacks import Callbacks
+from ngos.client.errors import ConnectionLost
+from ngos.client.session import Session, State
+from ngos.client.trio_connection import Line
 from ngos.client.trio_socket import HELD_BYTES, WatchedStream
-from tests.client.fakes import Peer, serve
+from tests.client.fakes import Peer, envelope, greeting, serve
 
 
 class Writes(trio.abc.Stream):
@@ -84,3 +92,29 @@ async def test_a_server_that_closes_into_a_row_of_commands(nursery: trio.Nursery
                 await one.reply()
     with trio.fail_after(5):
         await answered.wait()
+
+
+class Crossing:
+    """A socket whose one message comes when `left` is set, cancelled or not."""
+
+    def __init__(self, left: trio.Event) -> None:
+        self._left = left
+
+    async def get_message(self) -> str:
+        with trio.CancelScope(shield=True):
+            await self._left.wait()
+        return json.dumps(envelope("x", {}, topic="chat"))
+
+
+async def test_a_message_that_crosses_the_end_of_its_connection(nursery: trio.Nursery) -> None:
+    """Tries to have a message that was read too late taken for the next connection's greeting."""
+    left = trio.Event()
+    session = Session(callbacks=Callbacks(disconnected=lambda *_: left.set()))
+    session.receive(json.dumps(greeting()))
+    line = Line(session, Address.of("ws://127.0.0.1/", None, None, 1.0), on_defect=nursery.cancel_scope.cancel)
+    async with trio.open_nursery() as serving:
+        serving.start_soon(line._serve, Crossing(left), WatchedStream(Writes()))
+        await trio.testing.wait_all_tasks_blocked()
+        session.end_connection(ConnectionLost(4408, ""))
+        line._over.set()
+    assert State.RECONNECTING is session.state

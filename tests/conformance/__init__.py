@@ -6,9 +6,10 @@ has to say goes to standard error. It ends when its input ends. Many clients liv
 begun in the order they come and go on beside each other: one that waits holds up no other. One process per kind of
 actor serves the whole session of tests. `tests.conformance.actors` says how each is started.
 
-The first report, when orders can be taken:
+The first report, when orders can be taken; `tells_refusals` is whether this platform tells the client of a refused
+handshake's status and headers, which browsers keep to themselves:
 
-    {"ready": {"client": "trio", "version": "0.1.0"}}
+    {"ready": {"client": "trio", "version": "0.1.0", "tells_refusals": true}}
 
 An order, and its one answer; `n` is unique, `client` is the name of a client in this actor:
 

@@ -63,7 +63,7 @@ class Actor:
         self._connect = connect
         self._lot = lot
         self._held: dict[str, _Held] = {}
-        report({"ready": {"client": name, "version": __version__}})
+        report({"ready": {"client": name, "version": __version__, "tells_refusals": True}})
 
     async def do(self, line: bytes) -> None:
         """Do one order; what it does before it waits is in the order of the calls."""

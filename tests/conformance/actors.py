@@ -27,8 +27,6 @@ ALL: Final = (*PYTHON_ACTORS, *BROWSER_ACTORS)
 LIMIT_S: Final = 20.0
 """Nothing here takes this long; what hangs fails by it."""
 
-only_python = pytest.mark.parametrize("process", PYTHON_ACTORS, indirect=True)
-
 
 def command(kind: str) -> list[str]:
     """How an actor is started. Skips the test where it can't be; under CI that fails it."""
@@ -61,6 +59,7 @@ class Process:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.hear: Callable[[dict[str, Any]], None] | None = None
+        self.tells_refusals = False
         self._numbers = itertools.count(1)
         self._ready = threading.Event()
         self._process = subprocess.Popen(
@@ -102,6 +101,7 @@ class Process:
             for line in lines:
                 report = orjson.loads(line)
                 if "ready" in report:
+                    self.tells_refusals = report["ready"]["tells_refusals"]
                     self._ready.set()
                 elif (hear := self.hear) is not None:
                     hear(report)
@@ -185,6 +185,7 @@ class Actor:
     def __init__(self, process: Process) -> None:
         self.kind = process.kind
         self.sets_headers = process.kind in PYTHON_ACTORS
+        self.tells_refusals = process.tells_refusals
         self._process = process
         self._prefix = f"{next(self._scenarios)}."
         self._remotes: dict[str, Remote] = {}

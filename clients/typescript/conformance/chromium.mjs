@@ -72,7 +72,7 @@ await page.exposeBinding('report', (_source, line) => process.stdout.write(`${li
 await page.goto(url);
 await page.waitForFunction('window.order');
 const { version } = (await import('../package.json', { with: { type: 'json' } })).default;
-process.stdout.write(`${JSON.stringify({ ready: { client: 'chromium', version } })}\n`);
+process.stdout.write(`${JSON.stringify({ ready: { client: 'chromium', version, tells_refusals: false } })}\n`);
 createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })
   // Not awaited: an order that waits holds up no other, and they arrive in the order that they are given.
   .on('line', (line) => {

@@ -7,7 +7,8 @@ import { createActor } from './actor.mjs';
 const report = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);
 const order = createActor(createWebSocket, report);
 const { version } = (await import('../package.json', { with: { type: 'json' } })).default;
-report({ ready: { client: 'node', version } });
+// Up to Node 20 the socket is the client's own; the platform's, where there is one, says as little as a browser's.
+report({ ready: { client: 'node', version, tells_refusals: globalThis.WebSocket === undefined } });
 createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY })
   .on('line', order)
   .on('close', () => process.exit());

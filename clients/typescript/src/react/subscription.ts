@@ -29,13 +29,9 @@ class Followed {
     const tellOf = ({ payload }: { payload: { topic: string } }) => {
       if (payload.topic === topic) tell();
     };
-    this.ends = [
-      ws.on('subscribed', tellOf),
-      ws.on('unsubscribed', tellOf),
-      ws.onEvent('state', tell),
-      // Last: what it changes is not to be missed.
-      ws.hold(topic),
-    ];
+    // First, for it throws where the topic can't be. What it changes, React asks for when it has subscribed.
+    const release = ws.hold(topic);
+    this.ends = [ws.on('subscribed', tellOf), ws.on('unsubscribed', tellOf), ws.onEvent('state', tell), release];
   }
 
   end(): void {

@@ -170,3 +170,9 @@ test('Tries to break: a hole in the log is told, once, to those who followed, an
   await settle();
   expect(last().gap).toBe(null);
 });
+
+test('Tries to break: a topic that can not be leaves no handler behind.', () => {
+  const before = handlers.open;
+  expect(() => render(<Follows topic="no topic" />)).toThrow();
+  expect(handlers.open).toBe(before);
+});
