@@ -83,6 +83,25 @@ test('Tries to break: the state is told as it is: lost, the time to the next try
   expect(screen.getByRole('status').textContent).toContain('resumed 12 events on tokens');
 });
 
+test('Tries to break: a clock that is set back an hour stops no rate and lengthens no pause.', async () => {
+  await show();
+  fake.event('tokens', 'token.created', tokenOf('a'));
+  await pass(1000);
+  vi.setSystemTime(Date.now() - 3_600_000);
+  for (let i = 0; i < 50; i++) {
+    fake.event('tokens', 'token.updated', tokenOf('a', { version: i + 2 }));
+    await pass(100);
+  }
+  expect(monitor.snapshot().topics[0]?.perSecond).toBeGreaterThan(5);
+  fake.tell('state', 'reconnecting');
+  fake.tell('disconnected', { code: 1012, reason: '', nextMs: 5000 });
+  vi.setSystemTime(Date.now() - 3_600_000);
+  await pass(1000);
+  expect(screen.getByText(/Reconnecting/, { selector: '.state' }).textContent).toMatch(/ in [34]\.\d s/);
+  await fake.connect();
+  expect(screen.getByRole('status').textContent).not.toContain('-');
+});
+
 test('Tries to break: an end is no reconnecting, and there is a way back.', async () => {
   await show();
   fake.tell('state', 'ended');

@@ -27,13 +27,13 @@ export function useMedia(query: string): boolean {
   return matches;
 }
 
-/** This machine's clock, again each `everyMs`; 0: it stands. */
+/** `performance.now()`, again each `everyMs`; 0: it stands. */
 export function useNow(everyMs: number): number {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(() => performance.now());
   useEffect(() => {
     if (everyMs === 0) return;
-    setNow(Date.now());
-    const timer = setInterval(() => setNow(Date.now()), everyMs);
+    setNow(performance.now());
+    const timer = setInterval(() => setNow(performance.now()), everyMs);
     return () => clearInterval(timer);
   }, [everyMs]);
   return now;
