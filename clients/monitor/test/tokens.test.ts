@@ -32,6 +32,17 @@ test('Tries to break: after a gap, what no page had is gone and the rest stays.'
   expect([tokens.slotOf('a'), tokens.count]).toEqual([-1, 1]);
 });
 
+test('Tries to break: two tokens without names, whose ids look the same when short, are told apart.', () => {
+  const tokens = new Tokens();
+  const [one, two] = ['00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002'] as const;
+  tokens.put(token(one), 1);
+  expect(tokens.nameOf(one).length).toBeLessThan(10);
+  tokens.put(token(two), 2);
+  expect(tokens.nameOf(one)).not.toBe(tokens.nameOf(two));
+  tokens.remove(two, 3, false);
+  expect(tokens.nameOf(one).length).toBeLessThan(10);
+});
+
 test('Tries to break: above the limit the oldest token leaves.', () => {
   const tokens = new Tokens(2);
   for (const [at, id] of ['a', 'b', 'c'].entries()) tokens.put(token(id), at + 1);

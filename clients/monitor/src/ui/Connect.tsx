@@ -1,5 +1,5 @@
 import { type FormEvent, useState } from 'react';
-import type { Faults } from '../forms/draft';
+import { type Faults, faultOfNumber, numberOf } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
 import { Fault } from './Fault';
 import { Field } from './Fields';
@@ -27,8 +27,8 @@ export function Connect({ connecting }: { connecting: Connecting }) {
   }
   const connect = async (event: FormEvent) => {
     event.preventDefault();
-    const number = Number(weight.replace(',', '.'));
-    if (weight.trim() === '' || !Number.isFinite(number)) return setFaults({ weight: 'a number' });
+    const number = numberOf(weight);
+    if (number === null) return setFaults({ weight: faultOfNumber(weight) });
     try {
       await monitor.ws.connectTokens(from, to, { type, weight: number, bidirectional: both });
       connecting.end();

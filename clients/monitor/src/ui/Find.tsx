@@ -1,6 +1,6 @@
 // The tokens as a table: what the picture shows, for eyes and for screen readers.
 import { useMemo, useState } from 'react';
-import { shortId, type TokenFace } from '../state/tokens';
+import type { TokenFace } from '../state/tokens';
 import { count, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 
@@ -56,9 +56,10 @@ export function Find({ selected, onSelect }: { selected: string | null; onSelect
                   type="button"
                   className="link"
                   aria-pressed={face.id === selected}
+                  title={face.id}
                   onClick={() => onSelect(face.id)}
                 >
-                  {face.label || shortId(face.id)}
+                  {store.nameOf(face.id)}
                 </button>
               </th>
               <td>{face.type}</td>
