@@ -3,16 +3,16 @@ import { type Faults, faultOfNumber, numberOf } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
 import { Fault } from './Fault';
 import { Field } from './Fields';
-import { useMonitor } from './hooks';
+import { useKept, useMonitor } from './hooks';
 import type { Connecting } from './Inspector';
 
 /** Connects the token that was chosen first to the one that was clicked then. */
 export function Connect({ connecting }: { connecting: Connecting }) {
   const monitor = useMonitor();
   const { from, to } = connecting;
-  const [type, setType] = useState('generic');
-  const [weight, setWeight] = useState('1');
-  const [both, setBoth] = useState(false);
+  const [type, setType] = useKept('connect type', () => 'generic');
+  const [weight, setWeight] = useKept('connect weight', () => '1');
+  const [both, setBoth] = useKept('connect both', () => false);
   const [faults, setFaults] = useState<Faults>({});
   if (!from) return null;
   if (!to) {
