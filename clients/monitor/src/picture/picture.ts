@@ -18,6 +18,8 @@ const STEPPED_BACK = 0.3;
 
 export interface Note {
   coincidence: Coincidence;
+  /** Tokens so far from all others that the picture leaves them out, until it is asked for them. */
+  outliers: number;
   zRange: [number, number];
 }
 
@@ -60,7 +62,7 @@ export class Picture {
     private readonly isNews: () => boolean,
   ) {
     this.places = new Places(tokens, (id) => edges.degree(id));
-    this.view = new View(() => this.places.bounds);
+    this.view = new View((all) => (all ? this.places.wholeBounds : this.places.bounds));
     this.standout = new Standout(labelHost, tokens, edges, this.places);
     this.begin();
     const resized = new ResizeObserver(() => this.resize());
@@ -120,8 +122,9 @@ export class Picture {
     this.touch(false);
   }
 
-  fit(): void {
-    this.view.fit(now());
+  /** Show the tokens; `all`: those too that are far from all others. */
+  fit(all = false): void {
+    this.view.fit(now(), all);
     this.touch(false);
   }
 
@@ -182,8 +185,8 @@ export class Picture {
     this.seenTokens = this.tokens.revision;
     this.standout.findHubs();
     this.pickOut();
-    const { coincidence, zRange } = this.places;
-    this.events.noted({ coincidence, zRange });
+    const { coincidence, outliers, zRange } = this.places;
+    this.events.noted({ coincidence, outliers, zRange });
   }
 
   private pickOut(): void {

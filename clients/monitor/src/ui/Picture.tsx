@@ -29,7 +29,11 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   const canvas = useRef<HTMLCanvasElement>(null);
   const host = useRef<HTMLDivElement>(null);
   const labels = useRef<HTMLDivElement>(null);
-  const [note, setNote] = useState<Note>({ coincidence: { all: false, atOrigin: 0 }, zRange: [0, 0] });
+  const [note, setNote] = useState<Note>({
+    coincidence: { all: false, atOrigin: 0 },
+    outliers: 0,
+    zRange: [0, 0],
+  });
   const [refusal, setRefusal] = useState<string | null>(null);
   const heard = useRef<PictureEvents>({ select: onSelect, placed: () => {}, noted: setNote });
   heard.current = { select: onSelect, placed: (x, y) => place?.(x, y), noted: setNote };
@@ -121,7 +125,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
           </button>
         </p>
       )}
-      <Notes note={note} level={level} />
+      <Notes note={note} level={level} onAll={() => engine.current?.fit(true)} />
       {summary.tokens === 0 && summary.loading.tokens === 'done' && !place && <Empty />}
       <div className="picture-foot">
         <Legend chosen={chosen} onChosen={onChosen} theme={theme} zRange={note.zRange} />
@@ -132,7 +136,12 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
           <button type="button" className="square" aria-label="Zoom out" onClick={() => engine.current?.zoom(1 / 1.6)}>
             <Icon name="minus" />
           </button>
-          <button type="button" className="square" aria-label="Show all tokens" onClick={() => engine.current?.fit()}>
+          <button
+            type="button"
+            className="square"
+            aria-label={note.outliers > 0 ? 'Show all tokens but those far away' : 'Show all tokens'}
+            onClick={() => engine.current?.fit()}
+          >
             <Icon name="fit" />
           </button>
         </div>
@@ -141,7 +150,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   );
 }
 
-function Notes({ note, level }: { note: Note; level: string }) {
+function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () => void }) {
   const { tokens, evicted, refusedEdges, loading } = useSummary();
   const { all, atOrigin } = note.coincidence;
   const notes: string[] = [];
@@ -151,12 +160,20 @@ function Notes({ note, level }: { note: Note; level: string }) {
   if (loading.capped || evicted > 0) notes.push(`The newest ${count(tokens)} tokens are shown; there are more`);
   if (refusedEdges > 0) notes.push(`${count(refusedEdges)} more edges are not shown`);
   if (loading.tokens === 'failed') notes.push('The tokens could not be read; what is shown came by events');
-  if (notes.length === 0) return null;
+  if (notes.length === 0 && note.outliers === 0) return null;
   return (
     <ul className="notes">
       {notes.map((text) => (
         <li key={text}>{text}</li>
       ))}
+      {note.outliers > 0 && (
+        <li>
+          {count(note.outliers)} of the tokens {note.outliers === 1 ? 'is' : 'are'} far from all others{' '}
+          <button type="button" className="quiet" onClick={onAll}>
+            Show all
+          </button>
+        </li>
+      )}
     </ul>
   );
 }
