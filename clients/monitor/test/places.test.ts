@@ -117,3 +117,15 @@ test('Tries to break: a weight of any size leaves every radius a number.', () =>
   expect([0, 1, 2, 3].every((slot) => places.isThere(slot))).toBe(true);
   expect(tokens.weights[1]).toBe(1e308);
 });
+
+test('Tries to break: one z and one weight far above all others leave the others their shades and sizes.', () => {
+  const tokens = new Tokens();
+  for (let n = 0; n < 40; n++) {
+    const far = n === 39;
+    tokens.put(tokenOf(`t${n}`, { ...at(n, 0, far ? 1e300 : n), weight: far ? 1e300 : n / 40 }), n + 1);
+  }
+  const places = new Places(tokens, () => 0);
+  places.layOut(0, false);
+  for (const part of [4, 5])
+    expect(new Set(tokens.faces.map((_, slot) => places.records[slot * 8 + part])).size).toBe(40);
+});

@@ -56,3 +56,18 @@ test('Tries to break: ids that one server made in one millisecond are told apart
   const ids = ['01a2118e-ef57-74fe-bd1a-c392dc5c03f6', '01a2118e-ef57-74fe-bd1a-c393dc5c03f6'];
   expect(new Set(ids.map(shortId)).size).toBe(2);
 });
+
+test('Tries to break: a weight of any size is told as it is, and a name that turns text around turns none.', () => {
+  const stream = new Stream();
+  const payload = {
+    token_id: 'a',
+    type: '\u202eevil',
+    weight: 1e308,
+    version: 1,
+    metadata: { name: 'a\u2067b\ud800' },
+  };
+  stream.add(event(1, { type: 'token.created', payload }));
+  const [entry] = stream.entries(ALL);
+  expect(entry?.brief).toBe('\ufffdevil · 1e+308 · v1');
+  expect(entry?.name).toBe('a\ufffdb\ufffd');
+});

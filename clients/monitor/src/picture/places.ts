@@ -246,24 +246,32 @@ export class Places {
     }
     const all = this.tokens.count > 1 && minX === maxX && minY === maxY;
     this.coincidence = { all, atOrigin };
-    this.zRange = minZ <= maxZ ? [minZ, maxZ] : [0, 0];
+    this.zRange =
+      minZ <= maxZ
+        ? within(
+            [minZ, maxZ],
+            this.valuesOf((slot) => this.z(slot)),
+          )
+        : [0, 0];
     this.wholeBounds =
       this.tokens.count === 0 ? null : all ? { minX: -1, maxX: 1, minY: -1, maxY: 1 } : { minX, maxX, minY, maxY };
     this.bounds = this.wholeBounds;
     this.outliers = 0;
     if (this.bounds && !all) this.fence();
+    const amounts = this.valuesOf((slot) => this.amount(slot));
     let most = 0;
-    this.most = 1;
-    for (let slot = 0; slot < this.count; slot++) if (faces[slot]) most = Math.max(most, this.amount(slot));
-    this.most = most || 1;
+    for (const amount of amounts) most = Math.max(most, amount);
+    this.most = within([0, most], amounts)[1] || 1;
+  }
+
+  private valuesOf(value: (slot: number) => number): number[] {
+    return this.tokens.faces.flatMap((face, slot) => (face ? [value(slot)] : []));
   }
 
   /** Leave out of the bounds what is far from all others. */
   private fence(): void {
-    const { coordinates, faces } = this.tokens;
-    const slots = faces.flatMap((face, slot) => (face ? [slot * FLOATS_PER_TOKEN + this.level * 3] : []));
-    const xs = slots.map((base) => coordinates[base] as number);
-    const ys = slots.map((base) => coordinates[base + 1] as number);
+    const xs = this.valuesOf((slot) => this.target(slot).x);
+    const ys = this.valuesOf((slot) => this.target(slot).y);
     const [[leastX, mostX], [leastY, mostY]] = [fenceOf(xs), fenceOf(ys)];
     const bounds = { ...NOTHING };
     let inside = 0;
@@ -288,4 +296,10 @@ export class Places {
     this.records = larger;
     this.allDirty = true;
   }
+}
+
+/** Of a range, what is not far from most of the values: one that is takes the last colour, or the largest size. */
+function within([least, most]: [number, number], values: number[]): [number, number] {
+  const [low, high] = fenceOf(values);
+  return [Math.max(least, low), Math.min(most, high)];
 }

@@ -1,6 +1,6 @@
 // The last events, newest last, and what of them a filter lets through.
 import type { Event } from '../wire';
-import { labelOf } from './tokens';
+import { labelOf, plain } from './tokens';
 
 export const STREAM_LENGTH = 1000;
 
@@ -70,7 +70,7 @@ function entryOf(event: Event, number: number): StreamEntry {
     sender: event.sender_id ?? '',
     tokenId: textOf(payload.token_id) || textOf(payload.source_id) || null,
     targetId: textOf(payload.target_id) || null,
-    brief: briefOf(event.type, payload),
+    brief: plain(briefOf(event.type, payload)),
     name: nameOf(payload),
   };
 }
@@ -108,5 +108,7 @@ function textOf(value: unknown): string {
 }
 
 function roundOf(value: unknown): string {
-  return typeof value === 'number' ? String(Math.round(value * 1000) / 1000) : '';
+  if (typeof value !== 'number') return '';
+  // A number as large as they come has no thousandth.
+  return String(Math.abs(value) < 1e9 ? Math.round(value * 1000) / 1000 : Number(value.toPrecision(4)));
 }

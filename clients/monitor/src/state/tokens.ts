@@ -189,9 +189,14 @@ export function shortId(id: unknown): string {
 export function labelOf(token: Pick<Token, 'metadata'>): string {
   for (const key of ['name', 'label', 'title']) {
     const value = token.metadata[key];
-    if (typeof value === 'string' && value !== '') return value.slice(0, 60).replace(/\p{Surrogate}/gu, '\ufffd');
+    if (typeof value === 'string' && value !== '') return plain(value.slice(0, 60));
   }
   return '';
+}
+
+/** A text without what would turn the text around it, or is half a character. */
+export function plain(text: string): string {
+  return text.replace(/[\p{Cc}\p{Surrogate}\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
 }
 
 function grown<T extends Float32Array | Float64Array | Uint32Array>(from: T, to: T): T {

@@ -54,7 +54,7 @@ export function Find({ selected, onSelect }: { selected: string | null; onSelect
               <th scope="row">
                 <button
                   type="button"
-                  className="link"
+                  className={store.nameOf(face.id) === face.id ? 'link whole' : 'link'}
                   aria-pressed={face.id === selected}
                   title={face.id}
                   onClick={() => onSelect(face.id)}

@@ -169,7 +169,7 @@ function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () =>
       {note.outliers > 0 && (
         <li>
           {count(note.outliers)} of the tokens {note.outliers === 1 ? 'is' : 'are'} far from all others{' '}
-          <button type="button" className="quiet" onClick={onAll}>
+          <button type="button" className="link" onClick={onAll}>
             Show all
           </button>
         </li>
