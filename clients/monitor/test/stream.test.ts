@@ -18,12 +18,21 @@ test('Tries to break: of more than it keeps, the last ones are there, newest fir
   expect(seqs.at(-1)).toBe(8);
 });
 
-test('Tries to break: while it is held, what comes is not shown.', () => {
+test('Tries to break: what is held stays as it was, whatever comes, and however much.', () => {
   const stream = new Stream();
   stream.add(event(1));
-  const held = stream.total;
-  stream.add(event(2));
+  const held = stream.all();
+  for (let seq = 2; seq < STREAM_LENGTH * 3; seq++) stream.add(event(seq));
   expect(stream.entries(ALL, held).map((entry) => entry.seq)).toEqual([1]);
+});
+
+test('Tries to break: a payload that can not be made a text ends nothing.', () => {
+  const stream = new Stream();
+  const odd = JSON.parse('{"toString": 1, "valueOf": 1}');
+  for (const type of ['system.status', 'token.created', 'experience.recorded', 'odd']) {
+    stream.add({ topic: 'x', type, timestamp: 0, payload: { connections: odd, version: odd, weight: odd, type: odd } });
+  }
+  expect(stream.entries(ALL).length).toBe(4);
 });
 
 test('Tries to break: the filter finds type, sender, id and name in any case, and hides whole topics.', () => {

@@ -67,3 +67,15 @@ test('Tries to break: an edge that was removed does not come back with a late an
   expect(edges.put(edge, 4)).toBe(false);
   expect(edges.count).toBe(0);
 });
+
+test('Tries to break: an answer about one token that is late brings no removed edge back, and removals fill no memory.', () => {
+  const edges = new Edges(new Tokens());
+  edges.put(edge, 3);
+  edges.remove(edge, 5, false);
+  expect(edges.put(edge, 4)).toBe(false);
+  for (let n = 0; n < 5000; n++) edges.remove(edgeOf(`e${n}`, 'a', 'b'), n, false);
+  const remembered = Array.from({ length: 5000 }, (_, n) => edges.put(edgeOf(`e${n}`, 'a', 'b'), n)).filter(
+    (put) => !put,
+  );
+  expect(remembered.length).toBeLessThanOrEqual(1000);
+});

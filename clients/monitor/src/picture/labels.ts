@@ -69,6 +69,11 @@ export class Labels {
     for (let i = used; i < this.spans.length; i++) (this.spans[i] as HTMLSpanElement).hidden = true;
   }
 
+  /** Take all of them away. */
+  close(): void {
+    for (const span of [...this.spans, ...this.marks, this.ring]) span.remove();
+  }
+
   putRing(at: { x: number; y: number } | null, radius: number): void {
     this.ring.hidden = at === null;
     if (!at) return;

@@ -85,6 +85,8 @@ export class Picture {
     cancelAnimationFrame(this.requested);
     if (this.review) clearTimeout(this.review);
     for (const end of this.ends) end();
+    // The next picture in this place, of another connection, has names of its own.
+    this.standout.close();
   }
 
   setLevel(level: number): void {

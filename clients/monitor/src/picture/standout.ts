@@ -24,6 +24,10 @@ export class Standout {
     this.labels = new Labels(host);
   }
 
+  close(): void {
+    this.labels.close();
+  }
+
   get selectedSlot(): number {
     return this.selected ? this.tokens.slotOf(this.selected) : -1;
   }
