@@ -69,6 +69,10 @@ export class Labels {
     for (let i = used; i < this.spans.length; i++) (this.spans[i] as HTMLSpanElement).hidden = true;
   }
 
+  clear(): void {
+    for (const span of [...this.spans, ...this.marks, this.ring]) span.hidden = true;
+  }
+
   /** Take all of them away. */
   close(): void {
     for (const span of [...this.spans, ...this.marks, this.ring]) span.remove();

@@ -28,6 +28,8 @@ export interface PictureEvents {
   select(id: string | null): void;
   /** A point was clicked while a place is asked for. */
   placed(x: number, y: number): void;
+  /** The browser took the graphics away, or gave them back. */
+  lost(isLost: boolean): void;
   /** What the layout says of itself changed. */
   noted(note: Note): void;
 }
@@ -74,8 +76,13 @@ export class Picture {
       heed(canvas, 'webglcontextlost', (event) => {
         event.preventDefault();
         this.drawing = null;
+        this.standout.clear();
+        this.events.lost(true);
       }),
-      heed(canvas, 'webglcontextrestored', () => this.begin()),
+      heed(canvas, 'webglcontextrestored', () => {
+        this.begin();
+        this.events.lost(false);
+      }),
     );
     this.resize();
     this.layOut(false);

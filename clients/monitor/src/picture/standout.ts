@@ -24,6 +24,11 @@ export class Standout {
     this.labels = new Labels(host);
   }
 
+  /** Show no names: there is nothing that they belong to. */
+  clear(): void {
+    this.labels.clear();
+  }
+
   close(): void {
     this.labels.close();
   }

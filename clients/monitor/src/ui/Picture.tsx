@@ -22,6 +22,9 @@ interface Props {
   onCancel: () => void;
 }
 
+const LOST =
+  'The browser took the graphics away: the picture is back when it gives them back. The list of tokens has all of it.';
+
 export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, place, hint, onCancel }: Props) {
   const monitor = useMonitor();
   const summary = useSummary();
@@ -35,8 +38,13 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
     zRange: [0, 0],
   });
   const [refusal, setRefusal] = useState<string | null>(null);
-  const heard = useRef<PictureEvents>({ select: onSelect, placed: () => {}, noted: setNote });
-  heard.current = { select: onSelect, placed: (x, y) => place?.(x, y), noted: setNote };
+  const heard = useRef<PictureEvents>({ select: onSelect, placed: () => {}, lost: () => {}, noted: setNote });
+  heard.current = {
+    select: onSelect,
+    placed: (x, y) => place?.(x, y),
+    lost: (isLost) => setRefusal(isLost ? LOST : null),
+    noted: setNote,
+  };
 
   useEffect(() => {
     const [surface, frame, names] = [canvas.current, host.current, labels.current];
@@ -52,6 +60,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         {
           select: (id) => heard.current.select(id),
           placed: (x, y) => heard.current.placed(x, y),
+          lost: (isLost) => heard.current.lost(isLost),
           noted: (next) => heard.current.noted(next),
         },
         () => monitor.load.loading.tokens === 'done',
@@ -116,7 +125,11 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         Arrows move, plus and minus zoom, 0 fits, n and p select the next and previous token, Escape lets go. The list
         of tokens under Find says the same in text.
       </p>
-      {refusal && <p className="refusal">{refusal}</p>}
+      {refusal && (
+        <p className="refusal" aria-live="polite">
+          {refusal}
+        </p>
+      )}
       {hint && (
         <p className="hint" role="status">
           {hint}{' '}
