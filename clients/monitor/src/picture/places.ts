@@ -301,5 +301,8 @@ export class Places {
 /** Of a range, what is not far from most of the values: one that is takes the last colour, or the largest size. */
 function within([least, most]: [number, number], values: number[]): [number, number] {
   const [low, high] = fenceOf(values);
-  return [Math.max(least, low), Math.min(most, high)];
+  if (low <= least && most <= high) return [least, most];
+  const near = values.filter((value) => value >= low && value <= high);
+  const [lowest, highest] = [near.reduce((a, b) => Math.min(a, b), high), near.reduce((a, b) => Math.max(a, b), low)];
+  return [Math.max(least, lowest), Math.min(most, highest)];
 }

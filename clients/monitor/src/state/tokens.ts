@@ -196,7 +196,7 @@ export function labelOf(token: Pick<Token, 'metadata'>): string {
 
 /** A text without what would turn the text around it, or is half a character. */
 export function plain(text: string): string {
-  return text.replace(/[\p{Cc}\p{Surrogate}\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
+  return text.replace(/[\t\r\n]+/g, ' ').replace(/[\p{Cc}\p{Surrogate}\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
 }
 
 function grown<T extends Float32Array | Float64Array | Uint32Array>(from: T, to: T): T {

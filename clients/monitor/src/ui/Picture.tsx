@@ -170,7 +170,8 @@ function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () =>
   if (all)
     notes.push(`All ${count(tokens)} tokens are at one point of ${level}: laid out as a spiral to tell them apart`);
   else if (atOrigin > 1) notes.push(`${count(atOrigin)} tokens lie on each other at 0, 0, 0`);
-  if (loading.capped || evicted > 0) notes.push(`The newest ${count(tokens)} tokens are shown; there are more`);
+  if (loading.capped || evicted > 0)
+    notes.push(`${count(tokens)} tokens are shown, the newest and those that changed since; there are more`);
   if (refusedEdges > 0) notes.push(`${count(refusedEdges)} more edges are not shown`);
   if (loading.tokens === 'failed') notes.push('The tokens could not be read; what is shown came by events');
   if (notes.length === 0 && note.outliers === 0) return null;
