@@ -137,6 +137,9 @@ export class Load {
 
   private async beginEdges(): Promise<void> {
     const round = this.edgeRound;
+    // Of an earlier round.
+    this.replayEnd = Number.POSITIVE_INFINITY;
+    this.loading.through = this.loading.of = 0;
     this.loading.edges = 'replaying';
     try {
       const all = await this.again(() => this.wire.subscribe('graph', { since: 0 }));

@@ -14,6 +14,7 @@ export function Connect({ connecting }: { connecting: Connecting }) {
   const [weight, setWeight] = useKept('connect weight', () => '1');
   const [both, setBoth] = useKept('connect both', () => false);
   const [faults, setFaults] = useState<Faults>({});
+  const [busy, setBusy] = useState(false);
   if (!from) return null;
   if (!to) {
     return (
@@ -29,12 +30,14 @@ export function Connect({ connecting }: { connecting: Connecting }) {
     event.preventDefault();
     const number = numberOf(weight);
     if (number === null) return setFaults({ weight: faultOfNumber(weight) });
+    setBusy(true);
     try {
       await monitor.ws.connectTokens(from, to, { type, weight: number, bidirectional: both });
       connecting.end();
     } catch (error) {
       setFaults(faultsOfError(error));
     }
+    setBusy(false);
   };
   return (
     <form className="token-form connect" aria-label="Connect two tokens" onSubmit={(event) => void connect(event)}>
@@ -62,8 +65,8 @@ export function Connect({ connecting }: { connecting: Connecting }) {
       </label>
       <Fault>{faults.form}</Fault>
       <div className="acts">
-        <button type="submit" className="main-act">
-          Connect
+        <button type="submit" className="main-act" disabled={busy}>
+          {busy ? 'Connecting…' : 'Connect'}
         </button>
         <button type="button" onClick={connecting.end}>
           Cancel
