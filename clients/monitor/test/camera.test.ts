@@ -72,3 +72,11 @@ test('Tries to break: bounds that grow a little are no reason to fit again; that
   expect(outgrew(null, bounds)).toBe(true);
   expect(outgrew(null, null)).toBe(false);
 });
+
+test('Tries to break: no factor, not even 0 or none at all, leaves a camera that is no number.', () => {
+  for (const factor of [0, Number.NaN, Number.POSITIVE_INFINITY, -1]) {
+    const camera = zoomAbout(CAMERA, VIEWPORT, 100, 100, factor);
+    expect(Object.values(camera).every(Number.isFinite)).toBe(true);
+    expect(camera.scaleX).toBeGreaterThan(0);
+  }
+});

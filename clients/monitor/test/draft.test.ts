@@ -27,6 +27,26 @@ test('Tries to break: a box that is empty or holds words is no coordinate.', () 
   }
 });
 
+test('Tries to break: a comma that may stand for thousands is refused, in clear words; a decimal one is taken.', () => {
+  for (const text of ['1,000', '-12,345', '1,000,000']) {
+    expect(read({ ...emptyDraft(), weight: text }).faults?.weight).toContain('without a comma');
+    expect(read({ ...emptyDraft(), x: emptyDraft().x.with(0, text) }).faults?.coordinates).toContain('without a comma');
+  }
+  for (const text of ['1.000,5', '1,000.5', '0x10', '1e999', '1,']) {
+    const { fields } = read({ ...emptyDraft(), weight: text });
+    expect([text, fields?.weight]).toEqual([text, text === '1,' ? 1 : undefined]);
+  }
+  expect(read({ ...emptyDraft(), weight: '0,125' }).fields?.weight).toBe(0.125);
+});
+
+test('Tries to break: half a character, which no server can take, is refused; a backslash before a u is none.', () => {
+  for (const metadata of ['{"name": "\\ud800"}', '{"\\udc00": 1}']) {
+    expect(read({ ...emptyDraft(), metadata }).faults).toHaveProperty('metadata');
+  }
+  expect(read({ ...emptyDraft(), type: 'a\ud800' }).faults).toHaveProperty('type');
+  expect(read({ ...emptyDraft(), metadata: '{"path": "\\\\ud800", "face": "\\ud83d\\ude00"}' }).faults).toBeNull();
+});
+
 test('Tries to break: a token that was not touched changes nothing, though its arrays were shorter.', () => {
   const token = tokenOf('a', { metadata: { name: 'Ada' } });
   token.coordinates = { x: Array(8).fill(0.5), y: Array(8).fill(-1e-7), z: Array(8).fill(1e21) };

@@ -173,3 +173,22 @@ test('Tries to break: above the cap no page is asked for, and the page says that
   load.apply(event('token.created', 2, tokenOf('d')));
   expect([tokens.slotOf('b'), tokens.count, tokens.evicted]).toEqual([-1, 2, 1]);
 });
+
+test('Tries to break: begun again after it failed, the edges are there when all of the replay is through, not before.', async () => {
+  const { fake, edges, load } = made();
+  fake.replay = 1;
+  fake.pages = [{ tokens: ['a', 'b', 'c'].map((id) => tokenOf(id)), next: null, seq: 3 }];
+  await load.begin();
+  load.apply(event('graph.connected', 1, edgeOf('e1', 'a', 'b')));
+  fake.neighbors = { a: new Error('no') };
+  await expect(load.anew('graph')).rejects.toThrow('no');
+  expect(load.failed).toBe(true);
+  fake.replay = 2;
+  fake.pages = [{ tokens: [tokenOf('a'), tokenOf('b')], next: null, seq: 3 }];
+  await load.begin();
+  expect([load.loading.edges, edges.count]).toEqual(['replaying', 1]);
+  load.apply(event('graph.connected', 1, edgeOf('e1', 'a', 'b')));
+  expect(load.loading.edges).toBe('replaying');
+  load.apply(event('graph.connected', 2, edgeOf('e2', 'b', 'a')));
+  expect([load.loading.edges, edges.count]).toEqual(['done', 2]);
+});

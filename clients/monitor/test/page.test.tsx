@@ -83,6 +83,25 @@ test('Tries to break: the state is told as it is: lost, the time to the next try
   expect(screen.getByRole('status').textContent).toContain('resumed 12 events on tokens');
 });
 
+test('Tries to break: a clock that is set back an hour stops no rate and lengthens no pause.', async () => {
+  await show();
+  fake.event('tokens', 'token.created', tokenOf('a'));
+  await pass(1000);
+  vi.setSystemTime(Date.now() - 3_600_000);
+  for (let i = 0; i < 50; i++) {
+    fake.event('tokens', 'token.updated', tokenOf('a', { version: i + 2 }));
+    await pass(100);
+  }
+  expect(monitor.snapshot().topics[0]?.perSecond).toBeGreaterThan(5);
+  fake.tell('state', 'reconnecting');
+  fake.tell('disconnected', { code: 1012, reason: '', nextMs: 5000 });
+  vi.setSystemTime(Date.now() - 3_600_000);
+  await pass(1000);
+  expect(screen.getByText(/Reconnecting/, { selector: '.state' }).textContent).toMatch(/ in [34]\.\d s/);
+  await fake.connect();
+  expect(screen.getByRole('status').textContent).not.toContain('-');
+});
+
 test('Tries to break: an end is no reconnecting, and there is a way back.', async () => {
   await show();
   fake.tell('state', 'ended');
@@ -147,6 +166,50 @@ test("Tries to break: what is wrong is said at its field, by the form and by the
   const type = screen.getByLabelText('Type');
   expect(type.getAttribute('aria-invalid')).toBe('true');
   expect(document.getElementById(type.getAttribute('aria-describedby') ?? '')?.textContent).toBe('is taken');
+});
+
+test('Tries to break: what is typed into a form is still there after another tab, and gone after it was sent.', async () => {
+  await show();
+  const open = (name: string) => fireEvent.click(screen.getByRole('tab', { name }));
+  const weight = () => screen.getByLabelText('Weight') as HTMLInputElement;
+  open('New');
+  fireEvent.change(weight(), { target: { value: '42' } });
+  for (const name of ['Find', 'Token', 'New']) open(name);
+  expect(weight().value).toBe('42');
+  fireEvent.click(screen.getByRole('button', { name: 'Create token' }));
+  await pass(100);
+  open('New');
+  expect(weight().value).toBe('1');
+});
+
+test('Tries to break: a token that changes or goes under a form is told at once, and the text stays.', async () => {
+  const token = tokenOf('a', { metadata: { name: 'Ada' } });
+  fake.tokens = [token];
+  await show();
+  fireEvent.click(screen.getByRole('tab', { name: 'Find' }));
+  fireEvent.click(within(screen.getByRole('table')).getByRole('button', { name: 'Ada' }));
+  await pass(500);
+  fireEvent.click(screen.getByRole('button', { name: 'Change' }));
+  const weight = () => screen.getByLabelText('Weight') as HTMLInputElement;
+  fireEvent.change(weight(), { target: { value: '42' } });
+  fireEvent.click(screen.getByRole('tab', { name: 'Find' }));
+  fireEvent.click(screen.getByRole('tab', { name: 'Token' }));
+  await pass(100);
+  expect(weight().value).toBe('42');
+  fake.tokens = [{ ...token, version: 2, flags: 5 }];
+  fake.event('tokens', 'token.updated', { ...token, version: 2, flags: 5 });
+  await pass(1000);
+  expect(screen.getByRole('alert').textContent).toContain('is at version 2, this form at 1');
+  fireEvent.click(screen.getByRole('button', { name: 'Keep what I typed, take the rest from there' }));
+  expect([weight().value, (screen.getByLabelText('Flags') as HTMLInputElement).value]).toEqual(['42', '5']);
+  expect(screen.queryByRole('alert')).toBeNull();
+  fake.tokens = [];
+  fake.event('tokens', 'token.deleted', { token_id: 'a' });
+  await pass(1000);
+  expect(screen.getByRole('alert').textContent).toContain('deleted');
+  expect(weight().value).toBe('42');
+  fireEvent.click(screen.getByRole('button', { name: 'Cancel' }));
+  expect(screen.getByText(/is gone/)).toBeDefined();
 });
 
 test('Tries to break: nothing is deleted before it was confirmed.', async () => {

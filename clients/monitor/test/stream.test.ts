@@ -18,12 +18,21 @@ test('Tries to break: of more than it keeps, the last ones are there, newest fir
   expect(seqs.at(-1)).toBe(8);
 });
 
-test('Tries to break: while it is held, what comes is not shown.', () => {
+test('Tries to break: what is held stays as it was, whatever comes, and however much.', () => {
   const stream = new Stream();
   stream.add(event(1));
-  const held = stream.total;
-  stream.add(event(2));
+  const held = stream.all();
+  for (let seq = 2; seq < STREAM_LENGTH * 3; seq++) stream.add(event(seq));
   expect(stream.entries(ALL, held).map((entry) => entry.seq)).toEqual([1]);
+});
+
+test('Tries to break: a payload that can not be made a text ends nothing.', () => {
+  const stream = new Stream();
+  const odd = JSON.parse('{"toString": 1, "valueOf": 1}');
+  for (const type of ['system.status', 'token.created', 'experience.recorded', 'odd']) {
+    stream.add({ topic: 'x', type, timestamp: 0, payload: { connections: odd, version: odd, weight: odd, type: odd } });
+  }
+  expect(stream.entries(ALL).length).toBe(4);
 });
 
 test('Tries to break: the filter finds type, sender, id and name in any case, and hides whole topics.', () => {
@@ -55,4 +64,19 @@ test('Tries to break: payloads of other programs, whatever they are, become a li
 test('Tries to break: ids that one server made in one millisecond are told apart.', () => {
   const ids = ['01a2118e-ef57-74fe-bd1a-c392dc5c03f6', '01a2118e-ef57-74fe-bd1a-c393dc5c03f6'];
   expect(new Set(ids.map(shortId)).size).toBe(2);
+});
+
+test('Tries to break: a weight of any size is told as it is, and a name that turns text around turns none.', () => {
+  const stream = new Stream();
+  const payload = {
+    token_id: 'a',
+    type: '\u202eevil',
+    weight: 1e308,
+    version: 1,
+    metadata: { name: 'a\u2067b\ud800' },
+  };
+  stream.add(event(1, { type: 'token.created', payload }));
+  const [entry] = stream.entries(ALL);
+  expect(entry?.brief).toBe('\ufffdevil · 1e+308 · v1');
+  expect(entry?.name).toBe('a\ufffdb\ufffd');
 });

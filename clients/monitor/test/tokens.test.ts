@@ -32,6 +32,17 @@ test('Tries to break: after a gap, what no page had is gone and the rest stays.'
   expect([tokens.slotOf('a'), tokens.count]).toEqual([-1, 1]);
 });
 
+test('Tries to break: two tokens without names, whose ids look the same when short, are told apart.', () => {
+  const tokens = new Tokens();
+  const [one, two] = ['00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002'] as const;
+  tokens.put(token(one), 1);
+  expect(tokens.nameOf(one).length).toBeLessThan(10);
+  tokens.put(token(two), 2);
+  expect(tokens.nameOf(one)).not.toBe(tokens.nameOf(two));
+  tokens.remove(two, 3, false);
+  expect(tokens.nameOf(one).length).toBeLessThan(10);
+});
+
 test('Tries to break: above the limit the oldest token leaves.', () => {
   const tokens = new Tokens(2);
   for (const [at, id] of ['a', 'b', 'c'].entries()) tokens.put(token(id), at + 1);
@@ -55,4 +66,16 @@ test('Tries to break: an edge that was removed does not come back with a late an
   edges.remove(edge, 5, true);
   expect(edges.put(edge, 4)).toBe(false);
   expect(edges.count).toBe(0);
+});
+
+test('Tries to break: an answer about one token that is late brings no removed edge back, and removals fill no memory.', () => {
+  const edges = new Edges(new Tokens());
+  edges.put(edge, 3);
+  edges.remove(edge, 5, false);
+  expect(edges.put(edge, 4)).toBe(false);
+  for (let n = 0; n < 5000; n++) edges.remove(edgeOf(`e${n}`, 'a', 'b'), n, false);
+  const remembered = Array.from({ length: 5000 }, (_, n) => edges.put(edgeOf(`e${n}`, 'a', 'b'), n)).filter(
+    (put) => !put,
+  );
+  expect(remembered.length).toBeLessThanOrEqual(1000);
 });

@@ -29,6 +29,10 @@ export interface TokenFields {
 const FLAGS_MOST = 2 ** 32 - 1;
 const TYPE_LONGEST = 50;
 const METADATA_BYTES = 16_384;
+/** A comma that may be a decimal one or not: whoever typed it must say. */
+const THOUSANDS = /^[+-]?[1-9]\d{0,2}(,\d{3})+$/;
+const DECIMAL = /^[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?$/i;
+const HALF = 'half a character (a lone surrogate) can’t be sent';
 
 export function emptyDraft(): Draft {
   const zeros = () => Array.from({ length: LEVEL_COUNT }, () => '0');
@@ -52,9 +56,10 @@ export function draftOf(token: Token): Draft {
 /** What the draft says, or what is wrong with it, per field. */
 export function read(draft: Draft): { fields: TokenFields; faults: null } | { fields: null; faults: Faults } {
   const faults: Faults = {};
+  if (/\p{Surrogate}/u.test(draft.type)) faults.type = HALF;
   if (draft.type.length < 1 || draft.type.length > TYPE_LONGEST) faults.type = `1 to ${TYPE_LONGEST} characters`;
   const weight = numberOf(draft.weight);
-  if (weight === null) faults.weight = 'a number';
+  if (weight === null) faults.weight = faultOfNumber(draft.weight);
   const flags = numberOf(draft.flags);
   if (flags === null || !Number.isInteger(flags) || flags < 0 || flags > FLAGS_MOST) {
     faults.flags = `a whole number from 0 to ${FLAGS_MOST}`;
@@ -62,7 +67,10 @@ export function read(draft: Draft): { fields: TokenFields; faults: null } | { fi
   const metadata = objectOf(draft.metadata);
   if (typeof metadata === 'string') faults.metadata = metadata;
   const axes = AXES.map((axis) => draft[axis].map(numberOf));
-  if (axes.some((numbers) => numbers.includes(null))) faults.coordinates = 'numbers, in every box';
+  const wrong = AXES.flatMap((axis) => draft[axis]).find((text) => numberOf(text) === null);
+  if (wrong !== undefined) {
+    faults.coordinates = THOUSANDS.test(wrong.trim()) ? faultOfNumber(wrong) : 'numbers, in every box';
+  }
   if (Object.keys(faults).length > 0) return { fields: null, faults };
   return {
     fields: {
@@ -130,9 +138,19 @@ function fieldOf(path: string): Field {
   return name === 'type' || name === 'weight' || name === 'flags' || name === 'metadata' ? name : 'form';
 }
 
-function numberOf(text: string): number | null {
-  const value = Number(text.trim().replace(',', '.'));
-  return text.trim() === '' || !Number.isFinite(value) ? null : value;
+/** The number that a text is, with a decimal point or comma; null: it is none, or may be two. */
+export function numberOf(text: string): number | null {
+  const trimmed = text.trim();
+  if (!DECIMAL.test(trimmed) || THOUSANDS.test(trimmed)) return null;
+  const value = Number(trimmed.replace(',', '.'));
+  return Number.isFinite(value) ? value : null;
+}
+
+/** What to say of a text that `numberOf` does not take. */
+export function faultOfNumber(text: string): string {
+  const trimmed = text.trim();
+  if (!THOUSANDS.test(trimmed)) return 'a number';
+  return `a number: ${trimmed} may be ${trimmed.replaceAll(',', '')} or ${trimmed.replace(',', '.')}; write it without a comma`;
 }
 
 function objectOf(text: string): Record<string, unknown> | string {
@@ -144,6 +162,8 @@ function objectOf(text: string): Record<string, unknown> | string {
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return 'a JSON object, as in {"name": "Ada"}';
+  // JSON.stringify escapes what is half a character, and nothing else in this way.
+  if (/\\ud[89a-f]/i.test(JSON.stringify(value).replaceAll('\\\\', ''))) return HALF;
   if (new TextEncoder().encode(JSON.stringify(value)).length > METADATA_BYTES) return 'at most 16 KiB';
   return value as Record<string, unknown>;
 }

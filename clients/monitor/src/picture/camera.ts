@@ -32,7 +32,8 @@ const NO_INSETS: Insets = { top: 0, bottom: 0, sides: 0 };
 /** Beyond this ratio of sides one scale for both axes would make a line of the picture. */
 const STRETCH_FROM = 6;
 const LEAST_SPAN = 1e-6;
-const SCALE_LEAST = 1e-9;
+/** Small enough for the farthest coordinates that are drawn. */
+const SCALE_LEAST = 1e-33;
 const SCALE_MOST = 1e9;
 
 /** What is shown of `bounds` as large as it goes, clear of what lies over the picture at its edges. */
@@ -99,6 +100,24 @@ export function same(a: Camera, b: Camera): boolean {
   return a.x === b.x && a.y === b.y && a.scaleX === b.scaleX && a.scaleY === b.scaleY;
 }
 
+/** How many values are looked at, of many. */
+const SAMPLES = 4096;
+/** How many times the spread of the middle four fifths a value may lie beyond them. */
+const FENCE = 8;
+
+/** The range that `values` lie in, but for a few that are far from all others; all of it, where those are not few. */
+export function fenceOf(values: ArrayLike<number>): [number, number] {
+  const step = Math.max(1, Math.floor(values.length / SAMPLES));
+  const sorted = Float64Array.from(
+    { length: Math.floor(values.length / step) },
+    (_, i) => values[i * step] as number,
+  ).sort();
+  const low = sorted[Math.floor((sorted.length - 1) / 10)] ?? 0;
+  const high = sorted[Math.ceil(((sorted.length - 1) * 9) / 10)] ?? 0;
+  if (low === high) return [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY];
+  return [low - FENCE * (high - low), high + FENCE * (high - low)];
+}
+
 /** Whether bounds differ so much from those that were fitted that they should be fitted again. */
 export function outgrew(fitted: Bounds | null, bounds: Bounds | null): boolean {
   if (!fitted || !bounds) return fitted !== bounds;
@@ -123,5 +142,7 @@ export function ticks(center: number, scale: number, pixels: number, apart = 110
 }
 
 function clampScale(scale: number): number {
+  // What is no number must not stay for good: all that follows is made of it.
+  if (Number.isNaN(scale)) return 1;
   return Math.min(SCALE_MOST, Math.max(SCALE_LEAST, scale));
 }

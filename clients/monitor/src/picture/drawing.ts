@@ -9,6 +9,8 @@ import type { Look, Scene } from './scene';
 
 /** A slow machine rests that long between two sheets, unless the camera moves. */
 const REST_MS = 350;
+/** All edges are brought to the GPU at once: while many change, not in every frame. */
+const EDGES_MS = 250;
 const TINT = { z: 0.45, type: 0.25 };
 
 export class Drawing {
@@ -19,6 +21,7 @@ export class Drawing {
   private coarse = false;
   private restUntilMs = 0;
   private seenEdges = -1;
+  private edgesAtMs = Number.NEGATIVE_INFINITY;
   private sheetCamera: Camera | null = null;
 
   constructor(
@@ -41,8 +44,10 @@ export class Drawing {
   frame(look: Look, ms: number, active: boolean): boolean {
     const { scene, places, pace } = this;
     scene.upload(places);
-    if (this.seenEdges !== this.edges.revision) {
+    // A sheet that is begun is finished first: under a stream of changes a slow machine would never have one.
+    if (this.edgesDue && !scene.drawing && ms - this.edgesAtMs >= EDGES_MS) {
       this.seenEdges = this.edges.revision;
+      this.edgesAtMs = ms;
       scene.uploadEdges(this.edges);
       this.stale = true;
     }
@@ -58,7 +63,11 @@ export class Drawing {
     const all = !fast && look.now < places.glidingUntil;
     const hot = places.hotAt(look.now, scene.drawnAt);
     scene.draw(look, places, all ? null : hot);
-    return scene.drawing || this.stale || this.coarse || hot.length > 0;
+    return scene.drawing || this.stale || this.coarse || hot.length > 0 || this.edgesDue;
+  }
+
+  private get edgesDue(): boolean {
+    return this.seenEdges !== this.edges.revision;
   }
 
   private beginSheet(look: Look, ms: number, active: boolean, fast: boolean): void {

@@ -44,7 +44,8 @@ export function listen(element: HTMLElement, meaning: Meaning): () => void {
     if (other) {
       const before = Math.hypot(from.x - other.x, from.y - other.y);
       const after = Math.hypot(to.x - other.x, to.y - other.y);
-      if (before > 0) meaning.zoom((to.x + other.x) / 2, (to.y + other.y) / 2, after / before);
+      // Two fingers at one point say nothing about a zoom.
+      if (before > 0 && after > 0) meaning.zoom((to.x + other.x) / 2, (to.y + other.y) / 2, after / before);
       meaning.pan((to.x - from.x) / 2, (to.y - from.y) / 2);
     } else if (travelled > TAP_PIXELS) meaning.pan(to.x - from.x, to.y - from.y);
   };

@@ -8,6 +8,11 @@ export interface Label {
   kind: 'hub' | 'hover' | 'selected';
 }
 
+interface Spot {
+  x: number;
+  y: number;
+}
+
 const CHARACTER_PIXELS = 6.4;
 const LINE_PIXELS = 17;
 
@@ -21,27 +26,40 @@ export class Labels {
     this.ring.hidden = true;
   }
 
-  /** Put the labels where their tokens are; those that would lie on an earlier one stay away. */
+  /**
+   * Put the labels beside their tokens, on the side where they lie on no dot and no earlier label; where there is no
+   * such side, the label of a token that nobody pointed at stays away.
+   */
   put(
     labels: Label[],
     place: (slot: number) => { x: number; y: number },
     radius: (slot: number) => number,
     viewport: Viewport,
+    dots: readonly Spot[] = [],
   ): void {
-    const taken: { x: number; y: number; width: number }[] = [];
+    const taken: (Spot & { width: number })[] = [];
     let used = 0;
     for (const label of labels) {
       const at = place(label.slot);
       const width = label.text.length * CHARACTER_PIXELS + 12;
-      const left = at.x + radius(label.slot) + 4;
-      const top = at.y - LINE_PIXELS / 2;
-      if (left < 0 || top < 0 || left + Math.min(width, 60) > viewport.width || top + LINE_PIXELS > viewport.height)
-        continue;
-      const covered = taken.some(
-        (one) => Math.abs(one.y - top) < LINE_PIXELS && left < one.x + one.width && one.x < left + width,
-      );
-      if (covered && label.kind === 'hub') continue;
-      taken.push({ x: left, y: top, width });
+      const away = radius(label.slot) + 4;
+      const sides: Spot[] = [
+        { x: at.x + away, y: at.y - LINE_PIXELS / 2 },
+        { x: at.x - away - width, y: at.y - LINE_PIXELS / 2 },
+        { x: at.x - width / 2, y: at.y - away - LINE_PIXELS },
+        { x: at.x - width / 2, y: at.y + away },
+      ];
+      const onScreen = ({ x, y }: Spot) =>
+        x >= 0 && y >= 0 && x + Math.min(width, 60) <= viewport.width && y + LINE_PIXELS <= viewport.height;
+      const free = ({ x, y }: Spot) =>
+        !taken.some((one) => Math.abs(one.y - y) < LINE_PIXELS && x < one.x + one.width && one.x < x + width) &&
+        !dots.some((dot) => dot.x > x - 2 && dot.x < x + width - 6 && dot.y > y - 1 && dot.y < y + LINE_PIXELS + 1);
+      const [first] = sides as [Spot];
+      const side =
+        sides.find((one) => onScreen(one) && free(one)) ?? (label.kind !== 'hub' && onScreen(first) ? first : null);
+      if (!side) continue;
+      const { x: left, y: top } = side;
+      taken.push({ ...side, width });
       const span = this.element(this.spans, used++, 'label');
       if (span.textContent !== label.text) span.textContent = label.text;
       span.dataset.kind = label.kind;
@@ -49,6 +67,15 @@ export class Labels {
       span.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
     }
     for (let i = used; i < this.spans.length; i++) (this.spans[i] as HTMLSpanElement).hidden = true;
+  }
+
+  clear(): void {
+    for (const span of [...this.spans, ...this.marks, this.ring]) span.hidden = true;
+  }
+
+  /** Take all of them away. */
+  close(): void {
+    for (const span of [...this.spans, ...this.marks, this.ring]) span.remove();
   }
 
   putRing(at: { x: number; y: number } | null, radius: number): void {

@@ -18,6 +18,8 @@ const STEPPED_BACK = 0.3;
 
 export interface Note {
   coincidence: Coincidence;
+  /** Tokens so far from all others that the picture leaves them out, until it is asked for them. */
+  outliers: number;
   zRange: [number, number];
 }
 
@@ -26,6 +28,8 @@ export interface PictureEvents {
   select(id: string | null): void;
   /** A point was clicked while a place is asked for. */
   placed(x: number, y: number): void;
+  /** The browser took the graphics away, or gave them back. */
+  lost(isLost: boolean): void;
   /** What the layout says of itself changed. */
   noted(note: Note): void;
 }
@@ -60,7 +64,7 @@ export class Picture {
     private readonly isNews: () => boolean,
   ) {
     this.places = new Places(tokens, (id) => edges.degree(id));
-    this.view = new View(() => this.places.bounds);
+    this.view = new View((all) => (all ? this.places.wholeBounds : this.places.bounds));
     this.standout = new Standout(labelHost, tokens, edges, this.places);
     this.begin();
     const resized = new ResizeObserver(() => this.resize());
@@ -72,8 +76,13 @@ export class Picture {
       heed(canvas, 'webglcontextlost', (event) => {
         event.preventDefault();
         this.drawing = null;
+        this.standout.clear();
+        this.events.lost(true);
       }),
-      heed(canvas, 'webglcontextrestored', () => this.begin()),
+      heed(canvas, 'webglcontextrestored', () => {
+        this.begin();
+        this.events.lost(false);
+      }),
     );
     this.resize();
     this.layOut(false);
@@ -83,6 +92,8 @@ export class Picture {
     cancelAnimationFrame(this.requested);
     if (this.review) clearTimeout(this.review);
     for (const end of this.ends) end();
+    // The next picture in this place, of another connection, has names of its own.
+    this.standout.close();
   }
 
   setLevel(level: number): void {
@@ -120,8 +131,9 @@ export class Picture {
     this.touch(false);
   }
 
-  fit(): void {
-    this.view.fit(now());
+  /** Show the tokens; `all`: those too that are far from all others. */
+  fit(all = false): void {
+    this.view.fit(now(), all);
     this.touch(false);
   }
 
@@ -182,8 +194,8 @@ export class Picture {
     this.seenTokens = this.tokens.revision;
     this.standout.findHubs();
     this.pickOut();
-    const { coincidence, zRange } = this.places;
-    this.events.noted({ coincidence, zRange });
+    const { coincidence, outliers, zRange } = this.places;
+    this.events.noted({ coincidence, outliers, zRange });
   }
 
   private pickOut(): void {

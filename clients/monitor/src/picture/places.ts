@@ -1,7 +1,7 @@
 // Where each token is drawn at the chosen level, as the GPU reads it: one record of STRIDE floats per slot, which the
 // points and the edges share. A token that moves is one record written.
 import { FLOATS_PER_TOKEN, type Tokens } from '../state/tokens';
-import type { Bounds } from './camera';
+import { type Bounds, fenceOf } from './camera';
 
 /** from x, from y, to x, to y, shade 0..1, radius factor (0: nothing there), moved at (s), changed at (s). */
 export const STRIDE = 8;
@@ -10,6 +10,12 @@ export const FLASH_S = 1.4;
 const LONG_AGO = -1000;
 const GOLDEN_ANGLE = Math.PI * (3 - Math.sqrt(5));
 const KINDS = 8;
+const NOTHING: Bounds = {
+  minX: Number.POSITIVE_INFINITY,
+  maxX: Number.NEGATIVE_INFINITY,
+  minY: Number.POSITIVE_INFINITY,
+  maxY: Number.NEGATIVE_INFINITY,
+};
 
 export type ShadeBy = 'z' | 'type';
 export type SizeBy = 'weight' | 'degree' | 'z' | 'same';
@@ -27,7 +33,12 @@ export class Places {
   shadeBy: ShadeBy = 'z';
   sizeBy: SizeBy = 'weight';
   coincidence: Coincidence = { all: false, atOrigin: 0 };
+  /** What all tokens lie in, but for a few that are far from all others. */
   bounds: Bounds | null = null;
+  /** What all of them lie in. */
+  wholeBounds: Bounds | null = null;
+  /** Tokens outside of `bounds`. */
+  outliers = 0;
   zRange: [number, number] = [0, 0];
   /** Slots whose record changed since the GPU was told. */
   readonly dirty = new Set<number>();
@@ -165,14 +176,6 @@ export class Places {
     r[base + 4] = this.shade(slot);
     r[base + 5] = this.radius(slot);
     r[base + 6] = movedAt;
-    const { bounds } = this;
-    if (!bounds) this.bounds = { minX: to.x, maxX: to.x, minY: to.y, maxY: to.y };
-    else {
-      bounds.minX = Math.min(bounds.minX, to.x);
-      bounds.maxX = Math.max(bounds.maxX, to.x);
-      bounds.minY = Math.min(bounds.minY, to.y);
-      bounds.maxY = Math.max(bounds.maxY, to.y);
-    }
   }
 
   private target(slot: number): { x: number; y: number } {
@@ -243,13 +246,47 @@ export class Places {
     }
     const all = this.tokens.count > 1 && minX === maxX && minY === maxY;
     this.coincidence = { all, atOrigin };
-    this.zRange = minZ <= maxZ ? [minZ, maxZ] : [0, 0];
-    this.bounds =
+    this.zRange =
+      minZ <= maxZ
+        ? within(
+            [minZ, maxZ],
+            this.valuesOf((slot) => this.z(slot)),
+          )
+        : [0, 0];
+    this.wholeBounds =
       this.tokens.count === 0 ? null : all ? { minX: -1, maxX: 1, minY: -1, maxY: 1 } : { minX, maxX, minY, maxY };
+    this.bounds = this.wholeBounds;
+    this.outliers = 0;
+    if (this.bounds && !all) this.fence();
+    const amounts = this.valuesOf((slot) => this.amount(slot));
     let most = 0;
-    this.most = 1;
-    for (let slot = 0; slot < this.count; slot++) if (faces[slot]) most = Math.max(most, this.amount(slot));
-    this.most = most || 1;
+    for (const amount of amounts) most = Math.max(most, amount);
+    this.most = within([0, most], amounts)[1] || 1;
+  }
+
+  private valuesOf(value: (slot: number) => number): number[] {
+    return this.tokens.faces.flatMap((face, slot) => (face ? [value(slot)] : []));
+  }
+
+  /** Leave out of the bounds what is far from all others. */
+  private fence(): void {
+    const xs = this.valuesOf((slot) => this.target(slot).x);
+    const ys = this.valuesOf((slot) => this.target(slot).y);
+    const [[leastX, mostX], [leastY, mostY]] = [fenceOf(xs), fenceOf(ys)];
+    const bounds = { ...NOTHING };
+    let inside = 0;
+    for (let i = 0; i < xs.length; i++) {
+      const [x, y] = [xs[i] as number, ys[i] as number];
+      if (x < leastX || x > mostX || y < leastY || y > mostY) continue;
+      inside++;
+      bounds.minX = Math.min(bounds.minX, x);
+      bounds.maxX = Math.max(bounds.maxX, x);
+      bounds.minY = Math.min(bounds.minY, y);
+      bounds.maxY = Math.max(bounds.maxY, y);
+    }
+    if (inside === 0 || inside === xs.length) return;
+    this.bounds = bounds;
+    this.outliers = xs.length - inside;
   }
 
   private makeRoom(): void {
@@ -259,4 +296,13 @@ export class Places {
     this.records = larger;
     this.allDirty = true;
   }
+}
+
+/** Of a range, what is not far from most of the values: one that is takes the last colour, or the largest size. */
+function within([least, most]: [number, number], values: number[]): [number, number] {
+  const [low, high] = fenceOf(values);
+  if (low <= least && most <= high) return [least, most];
+  const near = values.filter((value) => value >= low && value <= high);
+  const [lowest, highest] = [near.reduce((a, b) => Math.min(a, b), high), near.reduce((a, b) => Math.max(a, b), low)];
+  return [Math.max(least, lowest), Math.min(most, highest)];
 }

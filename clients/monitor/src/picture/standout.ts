@@ -6,6 +6,8 @@ import { type Label, Labels } from './labels';
 import { type Places, STRIDE } from './places';
 
 const HUBS = 16;
+/** Above so many tokens names can't but lie on some. */
+const DOTS_MOST = 300;
 
 export class Standout {
   selected: string | null = null;
@@ -20,6 +22,15 @@ export class Standout {
     private readonly places: Places,
   ) {
     this.labels = new Labels(host);
+  }
+
+  /** Show no names: there is nothing that they belong to. */
+  clear(): void {
+    this.labels.clear();
+  }
+
+  close(): void {
+    this.labels.close();
   }
 
   get selectedSlot(): number {
@@ -62,9 +73,14 @@ export class Standout {
     };
     const radius = (slot: number) => base * this.radiusOf(slot);
     const selected = this.selectedSlot;
-    this.labels.put(this.named(selected), place, radius, viewport);
+    this.labels.put(this.named(selected), place, radius, viewport, this.dots(place));
     this.labels.putRing(selected >= 0 ? place(selected) : null, radius(Math.max(0, selected)));
     this.labels.putMarks(camera, viewport);
+  }
+
+  private dots(place: (slot: number) => { x: number; y: number }): { x: number; y: number }[] {
+    if (this.tokens.count > DOTS_MOST) return [];
+    return this.tokens.faces.flatMap((face, slot) => (face ? [place(slot)] : []));
   }
 
   private named(selected: number): Label[] {

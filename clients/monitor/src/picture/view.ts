@@ -34,8 +34,10 @@ export class View {
   private glide: { from: Camera; to: Camera; since: number } | null = null;
   private steered = false;
   private fitted: Bounds | null = null;
+  /** Whether those count that are far from all others. */
+  private all = false;
 
-  constructor(private readonly bounds: () => Bounds | null) {}
+  constructor(private readonly boundsOf: (all: boolean) => Bounds | null) {}
 
   get gliding(): boolean {
     return this.glide !== null;
@@ -48,15 +50,16 @@ export class View {
     this.camera = this.whole();
   }
 
-  /** Show all tokens. */
-  fit(now: number): void {
+  /** Show the tokens; `all`: those too that are far from all others. */
+  fit(now: number, all = false): void {
     this.steered = false;
+    this.all = all;
     this.glideTo(this.whole(), now);
   }
 
   /** Show all tokens, if nobody steered and they are elsewhere now. */
   follow(now: number): void {
-    if (!this.steered && outgrew(this.fitted, this.bounds())) this.fit(now);
+    if (!this.steered && outgrew(this.fitted, this.bounds())) this.fit(now, this.all);
   }
 
   zoom(factor: number, now: number): void {
@@ -101,6 +104,10 @@ export class View {
 
   toWorld(x: number, y: number): Place {
     return toWorld(this.camera, this.viewport, x, y);
+  }
+
+  private bounds(): Bounds | null {
+    return this.boundsOf(this.all);
   }
 
   private whole(): Camera {

@@ -4,6 +4,8 @@ import type { Edge, EdgeKey } from '../wire';
 import type { Tokens } from './tokens';
 
 const FIRST_SLOTS = 1024;
+/** Removals that are remembered for the answers about single tokens that may be under way at any time. */
+const REMEMBERED = 1000;
 
 export interface EdgeFace {
   id: string;
@@ -75,10 +77,17 @@ export class Edges {
     return true;
   }
 
-  /** Take over that an edge is gone as of `stamp`. `remember`: an older answer that has it may still come. */
+  /** Take over that an edge is gone as of `stamp`. `remember`: many older answers that have it may still come. */
   remove(key: Pick<EdgeKey, 'connection_id'>, stamp: number, remember: boolean): boolean {
     const id = key.connection_id;
-    if (remember) this.gone.set(id, stamp);
+    this.gone.delete(id);
+    this.gone.set(id, stamp);
+    if (!remember) {
+      for (const oldest of this.gone.keys()) {
+        if (this.gone.size <= REMEMBERED) break;
+        this.gone.delete(oldest);
+      }
+    }
     if (!this.slots.has(id) || (this.stamps.get(id) ?? -1) > stamp) return false;
     this.drop(id);
     return true;

@@ -74,19 +74,21 @@ export class Load {
   apply(event: Event): void {
     const seq = event.seq ?? 0;
     const { loading } = this;
+    // Where reading failed, no older answer is under way: the next one will be newer than this.
+    const remember = (what: string) => what !== 'done' && what !== 'failed';
     switch (event.type) {
       case 'token.created':
       case 'token.updated':
         this.tokens.put(event.payload as Token, seq);
         break;
       case 'token.deleted':
-        this.tokens.remove((event.payload as Token).token_id, seq, loading.tokens !== 'done');
+        this.tokens.remove((event.payload as Token).token_id, seq, remember(loading.tokens));
         break;
       case 'graph.connected':
         this.edges.put(event.payload as Edge, seq);
         break;
       case 'graph.disconnected':
-        this.edges.remove(event.payload as EdgeKey, seq, loading.edges !== 'done');
+        this.edges.remove(event.payload as EdgeKey, seq, remember(loading.edges));
         break;
     }
     if (event.topic === 'graph' && loading.edges === 'replaying') this.replayed(seq);
@@ -135,6 +137,9 @@ export class Load {
 
   private async beginEdges(): Promise<void> {
     const round = this.edgeRound;
+    // Of an earlier round.
+    this.replayEnd = Number.POSITIVE_INFINITY;
+    this.loading.through = this.loading.of = 0;
     this.loading.edges = 'replaying';
     try {
       const all = await this.again(() => this.wire.subscribe('graph', { since: 0 }));

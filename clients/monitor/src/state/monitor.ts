@@ -24,7 +24,7 @@ export interface TopicSummary {
 
 export interface Summary {
   state: NeuroGraphWebSocket['state'];
-  /** When the next attempt is, by this machine's clock; null: none is planned. */
+  /** When the next attempt is, by `performance.now()`, which nobody sets; null: none is planned. */
   nextAtMs: number | null;
   roundTripMs: number | null;
   needsToken: boolean;
@@ -123,7 +123,7 @@ export class Monitor {
       this.tell();
     });
     ws.onEvent('disconnected', ({ code, reason, nextMs }) => {
-      this.nextAtMs = nextMs === null ? null : Date.now() + nextMs;
+      this.nextAtMs = nextMs === null ? null : performance.now() + nextMs;
       this.roundTripMs = null;
       if (code === 4401) this.needsToken = true;
       if (nextMs === null) this.story.ended(Date.now(), reason || `code ${code}`);
@@ -150,7 +150,7 @@ export class Monitor {
   }
 
   private receive(event: Event): void {
-    this.rates.get(event.topic)?.add(Date.now());
+    this.rates.get(event.topic)?.add(performance.now());
     this.stream.add(event);
     if (event.topic === 'tokens' || event.topic === 'graph') this.load.apply(event);
     if (event.type === 'system.draining' && event.topic === 'system') {
@@ -192,7 +192,7 @@ export class Monitor {
   };
 
   private summarize(): Summary {
-    const now = Date.now();
+    const now = performance.now();
     return {
       state: this.ws.state,
       nextAtMs: this.nextAtMs,

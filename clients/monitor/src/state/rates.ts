@@ -1,11 +1,11 @@
-// How many events came in each of the last seconds.
+// How many events came in each of the last seconds. Times are of a clock that nobody sets: `performance.now()`.
 export const RATE_SECONDS = 60;
 
 export class Rate {
   private readonly counts = new Uint32Array(RATE_SECONDS + 1);
   private second = -1;
 
-  /** One event at `atMs`; a clock that goes back counts into the present second. */
+  /** One event at `atMs`. */
   add(atMs: number): void {
     this.advance(atMs);
     const index = this.second % this.counts.length;

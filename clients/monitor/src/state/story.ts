@@ -34,7 +34,8 @@ export class Story {
 
   connected(atMs: number, server: string): void {
     if (this.lostAtMs === null) this.add({ kind: 'connected', atMs, server });
-    else this.add({ kind: 'back', atMs, afterMs: atMs - this.lostAtMs, resumed: [] });
+    // The clock may have been set back meanwhile.
+    else this.add({ kind: 'back', atMs, afterMs: Math.max(0, atMs - this.lostAtMs), resumed: [] });
     this.lostAtMs = null;
   }
 

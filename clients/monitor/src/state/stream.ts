@@ -1,6 +1,6 @@
 // The last events, newest last, and what of them a filter lets through.
 import type { Event } from '../wire';
-import { labelOf } from './tokens';
+import { labelOf, plain } from './tokens';
 
 export const STREAM_LENGTH = 1000;
 
@@ -38,15 +38,16 @@ export class Stream {
     this.ring[number % STREAM_LENGTH] = entryOf(event, number);
   }
 
-  /** What the filter lets through, newest first; `upTo`: nothing that came after that many events. */
-  entries(filter: StreamFilter, upTo = this.total): StreamEntry[] {
-    const found: StreamEntry[] = [];
+  /** All that is kept, newest first. */
+  all(): StreamEntry[] {
+    const next = this.total % STREAM_LENGTH;
+    return [...this.ring.slice(next), ...this.ring.slice(0, next)].reverse();
+  }
+
+  /** What the filter lets through of `entries`, in their order. */
+  entries(filter: StreamFilter, entries = this.all()): StreamEntry[] {
     const needle = filter.text.trim().toLowerCase();
-    for (let number = upTo - 1; number >= Math.max(0, this.total - STREAM_LENGTH); number--) {
-      const entry = this.ring[number % STREAM_LENGTH];
-      if (entry && passes(entry, needle, filter.hidden)) found.push(entry);
-    }
-    return found;
+    return entries.filter((entry) => passes(entry, needle, filter.hidden));
   }
 }
 
@@ -70,7 +71,7 @@ function entryOf(event: Event, number: number): StreamEntry {
     sender: event.sender_id ?? '',
     tokenId: textOf(payload.token_id) || textOf(payload.source_id) || null,
     targetId: textOf(payload.target_id) || null,
-    brief: briefOf(event.type, payload),
+    brief: plain(briefOf(event.type, payload)),
     name: nameOf(payload),
   };
 }
@@ -80,7 +81,7 @@ export function briefOf(type: string, payload: Record<string, unknown>): string 
   switch (type) {
     case 'token.created':
     case 'token.updated':
-      return `${textOf(payload.type)} · ${roundOf(payload.weight)} · v${payload.version}`;
+      return `${textOf(payload.type)} · ${roundOf(payload.weight)} · v${roundOf(payload.version)}`;
     case 'token.deleted':
       return '';
     case 'graph.connected':
@@ -89,7 +90,7 @@ export function briefOf(type: string, payload: Record<string, unknown>): string 
     case 'experience.recorded':
       return `${textOf(payload.event_type)} · reward ${roundOf(payload.reward)}`;
     case 'system.status':
-      return `${payload.connections} connections · ${roundOf(payload.events_per_s)} events/s`;
+      return `${roundOf(payload.connections)} connections · ${roundOf(payload.events_per_s)} events/s`;
     default:
       return JSON.stringify(payload).slice(0, 160);
   }
@@ -108,5 +109,7 @@ function textOf(value: unknown): string {
 }
 
 function roundOf(value: unknown): string {
-  return typeof value === 'number' ? String(Math.round(value * 1000) / 1000) : '';
+  if (typeof value !== 'number') return '';
+  // A number as large as they come has no thousandth.
+  return String(Math.abs(value) < 1e9 ? Math.round(value * 1000) / 1000 : Number(value.toPrecision(4)));
 }

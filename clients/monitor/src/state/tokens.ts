@@ -21,7 +21,7 @@ export type TokenListener = (slot: number, what: 'added' | 'changed' | 'removed'
 export class Tokens {
   /** x, y, z of level 0, then of level 1 …, per slot. */
   coordinates = new Float32Array(FIRST_SLOTS * FLOATS_PER_TOKEN);
-  weights = new Float32Array(FIRST_SLOTS);
+  weights = new Float64Array(FIRST_SLOTS);
   flags = new Uint32Array(FIRST_SLOTS);
   /** A face per slot in use; null: the slot is free. */
   readonly faces: (TokenFace | null)[] = [];
@@ -34,6 +34,8 @@ export class Tokens {
   private readonly slots = new Map<string, number>();
   private readonly free: number[] = [];
   private readonly gone = new Map<string, number>();
+  /** How many tokens share a short form of their ids. */
+  private readonly shorts = new Map<string, number>();
   private queue: string[] = [];
   private queueHead = 0;
   private readonly listeners = new Set<TokenListener>();
@@ -49,9 +51,12 @@ export class Tokens {
     return this.slots.get(id) ?? -1;
   }
 
-  /** What people call a token, or a short form of its id. */
+  /** What people call a token, or a short form of its id; all of it, where the short form is that of others too. */
   nameOf(id: string): string {
-    return this.faces[this.slotOf(id)]?.label || shortId(id);
+    const label = this.faces[this.slotOf(id)]?.label;
+    if (label) return label;
+    const short = shortId(id);
+    return (this.shorts.get(short) ?? 0) > 1 ? id : short;
   }
 
   /** How many slots there are, free ones included. */
@@ -80,9 +85,9 @@ export class Tokens {
     const base = slot * FLOATS_PER_TOKEN;
     const { x, y, z } = token.coordinates;
     for (let level = 0; level < LEVEL_COUNT; level++) {
-      this.coordinates[base + level * 3] = x[level] ?? 0;
-      this.coordinates[base + level * 3 + 1] = y[level] ?? 0;
-      this.coordinates[base + level * 3 + 2] = z[level] ?? 0;
+      this.coordinates[base + level * 3] = drawable(x[level]);
+      this.coordinates[base + level * 3 + 1] = drawable(y[level]);
+      this.coordinates[base + level * 3 + 2] = drawable(z[level]);
     }
     this.tell(slot, known === undefined ? 'added' : 'changed', token.token_id);
     if (known === undefined) this.makeRoom();
@@ -117,6 +122,7 @@ export class Tokens {
     const slot = this.free.pop() ?? this.faces.push(null) - 1;
     if (slot >= this.weights.length) this.grow();
     this.slots.set(id, slot);
+    this.countShort(id, 1);
     this.queue.push(id);
     this.count++;
     return slot;
@@ -124,11 +130,19 @@ export class Tokens {
 
   private drop(id: string, slot: number): void {
     this.slots.delete(id);
+    this.countShort(id, -1);
     this.faces[slot] = null;
     this.weights[slot] = 0;
     this.free.push(slot);
     this.count--;
     this.tell(slot, 'removed', id);
+  }
+
+  private countShort(id: string, by: 1 | -1): void {
+    const short = shortId(id);
+    const many = (this.shorts.get(short) ?? 0) + by;
+    if (many > 0) this.shorts.set(short, many);
+    else this.shorts.delete(short);
   }
 
   private makeRoom(): void {
@@ -148,7 +162,7 @@ export class Tokens {
   private grow(): void {
     const size = this.weights.length * 2;
     this.coordinates = grown(this.coordinates, new Float32Array(size * FLOATS_PER_TOKEN));
-    this.weights = grown(this.weights, new Float32Array(size));
+    this.weights = grown(this.weights, new Float64Array(size));
     this.flags = grown(this.flags, new Uint32Array(size));
     this.stamps = grown(this.stamps, new Float64Array(size));
   }
@@ -157,6 +171,13 @@ export class Tokens {
     this.revision++;
     for (const listener of this.listeners) listener(slot, what, id);
   }
+}
+
+/** Beyond this the floats of a GPU, and differences between them, are no numbers any more. */
+const FARTHEST = 1e30;
+
+function drawable(coordinate = 0): number {
+  return Math.min(FARTHEST, Math.max(-FARTHEST, coordinate));
 }
 
 /** The part of an id that tells neighbours in time apart: the server's ids count there, and end in what is the server's. */
@@ -168,9 +189,14 @@ export function shortId(id: unknown): string {
 export function labelOf(token: Pick<Token, 'metadata'>): string {
   for (const key of ['name', 'label', 'title']) {
     const value = token.metadata[key];
-    if (typeof value === 'string' && value !== '') return value.slice(0, 60);
+    if (typeof value === 'string' && value !== '') return plain(value.slice(0, 60));
   }
   return '';
+}
+
+/** A text without what would turn the text around it, or is half a character. */
+export function plain(text: string): string {
+  return text.replace(/[\t\r\n]+/g, ' ').replace(/[\p{Cc}\p{Surrogate}\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
 }
 
 function grown<T extends Float32Array | Float64Array | Uint32Array>(from: T, to: T): T {

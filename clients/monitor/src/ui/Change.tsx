@@ -1,37 +1,50 @@
 import { type FormEvent, useState } from 'react';
-import { changesOf, draftOf, type Faults, read, rebased } from '../forms/draft';
+import { changesOf, type Draft, draftOf, type Faults, read, rebased } from '../forms/draft';
 import { faultsOfError, isConflict } from '../forms/send';
 import type { Token } from '../wire';
 import { usePlace } from './Create';
 import { Fault } from './Fault';
 import { Fields } from './Fields';
-import { useMonitor } from './hooks';
+import { useKept, useMonitor } from './hooks';
 import type { AskForPlace } from './Inspector';
+
+const DELETED = 'Somebody deleted this token meanwhile. What you typed is still here, to be copied.';
 
 interface Props {
   token: Token;
+  /** Somebody deleted it while this form was open. */
+  gone: boolean;
   level: number;
   placing: boolean;
   askForPlace: AskForPlace;
   onDone: () => void;
 }
 
+/** The name of what a form that changes a token keeps. */
+export const keptFor = (id: string) => `change ${id}`;
+
 /** Changes what differs, and only if nobody else changed the token since this form was filled. */
-export function Change({ token, level, placing, askForPlace, onDone }: Props) {
+export function Change({ token, gone, level, placing, askForPlace, onDone: onClosed }: Props) {
   const monitor = useMonitor();
-  const [base, setBase] = useState(token);
-  const [draft, setDraft] = useState(() => draftOf(token));
+  const [form, setForm, forget] = useKept(keptFor(token.token_id), () => ({ base: token, draft: draftOf(token) }));
+  const { base, draft } = form;
   const [faults, setFaults] = useState<Faults>({});
-  /** The token as somebody else left it. */
-  const [newer, setNewer] = useState<Token | null>(null);
+  /** The token as somebody else left it, by the server's refusal or by an event. */
+  const [told, setTold] = useState<Token | null>(null);
+  const newer = [told, token].find((one) => one && one.version > base.version) ?? null;
   const [busy, setBusy] = useState(false);
+  const setDraft = (change: (draft: Draft) => Draft) => setForm(({ base, draft }) => ({ base, draft: change(draft) }));
+  const onDone = () => {
+    forget();
+    onClosed();
+  };
   const place = usePlace(level, placing, askForPlace, setDraft);
   // The refusal may be here before the event, so that `token` may still be the old one.
   const askForNewer = async () => {
     try {
       const found = await monitor.ws.getToken(token.token_id);
-      setNewer(found);
-      setFaults(found ? {} : { form: 'Somebody deleted this token meanwhile.' });
+      setTold(found);
+      setFaults(found ? {} : { form: DELETED });
     } catch (error) {
       setFaults(faultsOfError(error));
     }
@@ -48,7 +61,7 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
       await monitor.ws.updateToken(token.token_id, { ...changes, if_version: base.version });
       onDone();
     } catch (error) {
-      setNewer(null);
+      setTold(null);
       if (isConflict(error)) await askForNewer();
       else setFaults(faultsOfError(error));
     }
@@ -56,26 +69,31 @@ export function Change({ token, level, placing, askForPlace, onDone }: Props) {
   };
   return (
     <form className="token-form" aria-label="Change the token" onSubmit={(event) => void change(event)}>
-      <Fields draft={draft} faults={faults} level={level} placing={placing} onDraft={setDraft} onPlace={place} />
-      {newer && (
+      <Fields
+        draft={draft}
+        faults={faults}
+        level={level}
+        placing={placing}
+        onDraft={(next) => setDraft(() => next)}
+        onPlace={place}
+      />
+      {newer && !gone && (
         <Fault>
           Somebody changed this token meanwhile: it is at version {newer.version}, this form at {base.version}.{' '}
           <button
             type="button"
             className="quiet"
             onClick={() => {
-              setBase(newer);
-              setDraft(rebased(draft, base, newer));
-              setNewer(null);
+              setForm({ base: newer, draft: rebased(draft, base, newer) });
             }}
           >
             Keep what I typed, take the rest from there
           </button>
         </Fault>
       )}
-      <Fault>{faults.form}</Fault>
+      <Fault>{gone ? DELETED : faults.form}</Fault>
       <div className="acts">
-        <button type="submit" className="main-act" disabled={busy}>
+        <button type="submit" className="main-act" disabled={busy || gone}>
           {busy ? 'Saving…' : 'Save changes'}
         </button>
         <button type="button" onClick={onDone}>

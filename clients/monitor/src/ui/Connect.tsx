@@ -1,19 +1,20 @@
 import { type FormEvent, useState } from 'react';
-import type { Faults } from '../forms/draft';
+import { type Faults, faultOfNumber, numberOf } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
 import { Fault } from './Fault';
 import { Field } from './Fields';
-import { useMonitor } from './hooks';
+import { useKept, useMonitor } from './hooks';
 import type { Connecting } from './Inspector';
 
 /** Connects the token that was chosen first to the one that was clicked then. */
 export function Connect({ connecting }: { connecting: Connecting }) {
   const monitor = useMonitor();
   const { from, to } = connecting;
-  const [type, setType] = useState('generic');
-  const [weight, setWeight] = useState('1');
-  const [both, setBoth] = useState(false);
+  const [type, setType] = useKept('connect type', () => 'generic');
+  const [weight, setWeight] = useKept('connect weight', () => '1');
+  const [both, setBoth] = useKept('connect both', () => false);
   const [faults, setFaults] = useState<Faults>({});
+  const [busy, setBusy] = useState(false);
   if (!from) return null;
   if (!to) {
     return (
@@ -27,14 +28,16 @@ export function Connect({ connecting }: { connecting: Connecting }) {
   }
   const connect = async (event: FormEvent) => {
     event.preventDefault();
-    const number = Number(weight.replace(',', '.'));
-    if (weight.trim() === '' || !Number.isFinite(number)) return setFaults({ weight: 'a number' });
+    const number = numberOf(weight);
+    if (number === null) return setFaults({ weight: faultOfNumber(weight) });
+    setBusy(true);
     try {
       await monitor.ws.connectTokens(from, to, { type, weight: number, bidirectional: both });
       connecting.end();
     } catch (error) {
       setFaults(faultsOfError(error));
     }
+    setBusy(false);
   };
   return (
     <form className="token-form connect" aria-label="Connect two tokens" onSubmit={(event) => void connect(event)}>
@@ -62,8 +65,8 @@ export function Connect({ connecting }: { connecting: Connecting }) {
       </label>
       <Fault>{faults.form}</Fault>
       <div className="acts">
-        <button type="submit" className="main-act">
-          Connect
+        <button type="submit" className="main-act" disabled={busy}>
+          {busy ? 'Connecting…' : 'Connect'}
         </button>
         <button type="button" onClick={connecting.end}>
           Cancel

@@ -3,7 +3,7 @@ import { type Draft, emptyDraft, type Faults, read } from '../forms/draft';
 import { faultsOfError } from '../forms/send';
 import { Fault } from './Fault';
 import { Fields } from './Fields';
-import { useMonitor, useSummary } from './hooks';
+import { useKept, useMonitor, useSummary } from './hooks';
 import type { AskForPlace } from './Inspector';
 
 interface Props {
@@ -16,7 +16,7 @@ interface Props {
 export function Create({ level, placing, askForPlace, onCreated }: Props) {
   const monitor = useMonitor();
   const { state } = useSummary();
-  const [draft, setDraft] = useState(emptyDraft);
+  const [draft, setDraft, forget] = useKept('new', emptyDraft);
   const [faults, setFaults] = useState<Faults>({});
   const [busy, setBusy] = useState(false);
   const place = usePlace(level, placing, askForPlace, setDraft);
@@ -29,6 +29,7 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
     try {
       const { token_id } = await monitor.ws.createToken(fields);
       askForPlace(null);
+      forget();
       onCreated(token_id);
     } catch (error) {
       setFaults(faultsOfError(error));

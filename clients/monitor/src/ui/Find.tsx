@@ -1,6 +1,6 @@
 // The tokens as a table: what the picture shows, for eyes and for screen readers.
 import { useMemo, useState } from 'react';
-import { shortId, type TokenFace } from '../state/tokens';
+import type { TokenFace } from '../state/tokens';
 import { count, short } from './format';
 import { useMonitor, useSummary } from './hooks';
 
@@ -54,11 +54,12 @@ export function Find({ selected, onSelect }: { selected: string | null; onSelect
               <th scope="row">
                 <button
                   type="button"
-                  className="link"
+                  className={store.nameOf(face.id) === face.id ? 'link whole' : 'link'}
                   aria-pressed={face.id === selected}
+                  title={face.id}
                   onClick={() => onSelect(face.id)}
                 >
-                  {face.label || shortId(face.id)}
+                  {store.nameOf(face.id)}
                 </button>
               </th>
               <td>{face.type}</td>

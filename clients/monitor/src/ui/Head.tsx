@@ -92,7 +92,7 @@ function Connection({ summary }: { summary: Summary }) {
         <ol className="chapters">
           {chapters.length === 0 && <li>Nothing yet.</li>}
           {chapters.map((chapter) => (
-            <li key={`${chapter.kind} ${chapter.atMs}`} data-kind={chapter.kind}>
+            <li key={`${chapter.atMs} ${sentenceOf(chapter)}`} data-kind={chapter.kind}>
               <time>{clock(chapter.atMs)}</time> {sentenceOf(chapter)}
             </li>
           ))}

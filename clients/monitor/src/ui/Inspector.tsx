@@ -1,6 +1,7 @@
-import { type KeyboardEvent, useRef } from 'react';
+import { type KeyboardEvent, useRef, useState } from 'react';
 import { Create } from './Create';
 import { Find } from './Find';
+import { KeptContext } from './hooks';
 import { Token } from './Token';
 
 export const TABS = ['Token', 'Find', 'New'] as const;
@@ -27,6 +28,7 @@ interface Props {
 }
 
 export function Inspector({ tab, onTab, level, selected, onSelect, connecting, placing, askForPlace }: Props) {
+  const [kept] = useState(() => new Map<string, unknown>());
   const list = useRef<HTMLDivElement>(null);
   const steer = (event: KeyboardEvent) => {
     const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
@@ -54,19 +56,21 @@ export function Inspector({ tab, onTab, level, selected, onSelect, connecting, p
         ))}
       </div>
       <div className="tab-panel" id="tab-panel" role="tabpanel" aria-labelledby={`tab-${tab}`}>
-        {tab === 'Token' && (
-          <Token
-            key={selected}
-            id={selected}
-            level={level}
-            onSelect={onSelect}
-            connecting={connecting}
-            placing={placing}
-            askForPlace={askForPlace}
-          />
-        )}
-        {tab === 'Find' && <Find selected={selected} onSelect={onSelect} />}
-        {tab === 'New' && <Create level={level} placing={placing} askForPlace={askForPlace} onCreated={onSelect} />}
+        <KeptContext value={kept}>
+          {tab === 'Token' && (
+            <Token
+              key={selected}
+              id={selected}
+              level={level}
+              onSelect={onSelect}
+              connecting={connecting}
+              placing={placing}
+              askForPlace={askForPlace}
+            />
+          )}
+          {tab === 'Find' && <Find selected={selected} onSelect={onSelect} />}
+          {tab === 'New' && <Create level={level} placing={placing} askForPlace={askForPlace} onCreated={onSelect} />}
+        </KeptContext>
       </div>
     </section>
   );

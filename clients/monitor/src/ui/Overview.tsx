@@ -1,6 +1,6 @@
 // What there is to see while no token is selected: which types there are, and the tokens that hold it together.
 import { useMemo } from 'react';
-import { shortId, type TokenFace } from '../state/tokens';
+import type { TokenFace } from '../state/tokens';
 import { count } from './format';
 import { useMonitor, useSummary } from './hooks';
 
@@ -8,6 +8,7 @@ const TYPES = 8;
 const HUBS = 10;
 
 export function Overview({ onSelect }: { onSelect: (id: string) => void }) {
+  const monitor = useMonitor();
   const { tokens, edges } = useSummary();
   const { types, kinds, hubs } = useOverview();
   return (
@@ -37,8 +38,8 @@ export function Overview({ onSelect }: { onSelect: (id: string) => void }) {
           <ol className="hubs">
             {hubs.map(({ face, degree }) => (
               <li key={face.id}>
-                <button type="button" className="link" onClick={() => onSelect(face.id)}>
-                  {face.label || shortId(face.id)}
+                <button type="button" className="link" title={face.id} onClick={() => onSelect(face.id)}>
+                  {monitor.tokens.nameOf(face.id)}
                 </button>
                 <span className="kind">{face.type}</span>
                 <span className="number">{count(degree)}</span>

@@ -22,6 +22,9 @@ interface Props {
   onCancel: () => void;
 }
 
+const LOST =
+  'The browser took the graphics away: the picture is back when it gives them back. The list of tokens has all of it.';
+
 export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, place, hint, onCancel }: Props) {
   const monitor = useMonitor();
   const summary = useSummary();
@@ -29,10 +32,19 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   const canvas = useRef<HTMLCanvasElement>(null);
   const host = useRef<HTMLDivElement>(null);
   const labels = useRef<HTMLDivElement>(null);
-  const [note, setNote] = useState<Note>({ coincidence: { all: false, atOrigin: 0 }, zRange: [0, 0] });
+  const [note, setNote] = useState<Note>({
+    coincidence: { all: false, atOrigin: 0 },
+    outliers: 0,
+    zRange: [0, 0],
+  });
   const [refusal, setRefusal] = useState<string | null>(null);
-  const heard = useRef<PictureEvents>({ select: onSelect, placed: () => {}, noted: setNote });
-  heard.current = { select: onSelect, placed: (x, y) => place?.(x, y), noted: setNote };
+  const heard = useRef<PictureEvents>({ select: onSelect, placed: () => {}, lost: () => {}, noted: setNote });
+  heard.current = {
+    select: onSelect,
+    placed: (x, y) => place?.(x, y),
+    lost: (isLost) => setRefusal(isLost ? LOST : null),
+    noted: setNote,
+  };
 
   useEffect(() => {
     const [surface, frame, names] = [canvas.current, host.current, labels.current];
@@ -48,6 +60,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         {
           select: (id) => heard.current.select(id),
           placed: (x, y) => heard.current.placed(x, y),
+          lost: (isLost) => heard.current.lost(isLost),
           noted: (next) => heard.current.noted(next),
         },
         () => monitor.load.loading.tokens === 'done',
@@ -112,7 +125,11 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         Arrows move, plus and minus zoom, 0 fits, n and p select the next and previous token, Escape lets go. The list
         of tokens under Find says the same in text.
       </p>
-      {refusal && <p className="refusal">{refusal}</p>}
+      {refusal && (
+        <p className="refusal" aria-live="polite">
+          {refusal}
+        </p>
+      )}
       {hint && (
         <p className="hint" role="status">
           {hint}{' '}
@@ -121,7 +138,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
           </button>
         </p>
       )}
-      <Notes note={note} level={level} />
+      <Notes note={note} level={level} onAll={() => engine.current?.fit(true)} />
       {summary.tokens === 0 && summary.loading.tokens === 'done' && !place && <Empty />}
       <div className="picture-foot">
         <Legend chosen={chosen} onChosen={onChosen} theme={theme} zRange={note.zRange} />
@@ -132,7 +149,12 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
           <button type="button" className="square" aria-label="Zoom out" onClick={() => engine.current?.zoom(1 / 1.6)}>
             <Icon name="minus" />
           </button>
-          <button type="button" className="square" aria-label="Show all tokens" onClick={() => engine.current?.fit()}>
+          <button
+            type="button"
+            className="square"
+            aria-label={note.outliers > 0 ? 'Show all tokens but those far away' : 'Show all tokens'}
+            onClick={() => engine.current?.fit()}
+          >
             <Icon name="fit" />
           </button>
         </div>
@@ -141,22 +163,31 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   );
 }
 
-function Notes({ note, level }: { note: Note; level: string }) {
+function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () => void }) {
   const { tokens, evicted, refusedEdges, loading } = useSummary();
   const { all, atOrigin } = note.coincidence;
   const notes: string[] = [];
   if (all)
     notes.push(`All ${count(tokens)} tokens are at one point of ${level}: laid out as a spiral to tell them apart`);
   else if (atOrigin > 1) notes.push(`${count(atOrigin)} tokens lie on each other at 0, 0, 0`);
-  if (loading.capped || evicted > 0) notes.push(`The newest ${count(tokens)} tokens are shown; there are more`);
+  if (loading.capped || evicted > 0)
+    notes.push(`${count(tokens)} tokens are shown, the newest and those that changed since; there are more`);
   if (refusedEdges > 0) notes.push(`${count(refusedEdges)} more edges are not shown`);
   if (loading.tokens === 'failed') notes.push('The tokens could not be read; what is shown came by events');
-  if (notes.length === 0) return null;
+  if (notes.length === 0 && note.outliers === 0) return null;
   return (
     <ul className="notes">
       {notes.map((text) => (
         <li key={text}>{text}</li>
       ))}
+      {note.outliers > 0 && (
+        <li>
+          {count(note.outliers)} of the tokens {note.outliers === 1 ? 'is' : 'are'} far from all others{' '}
+          <button type="button" className="link" onClick={onAll}>
+            Show all
+          </button>
+        </li>
+      )}
     </ul>
   );
 }

@@ -13,10 +13,12 @@ export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
   const { events, topics } = useSummary();
   const [text, setText] = useState('');
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set(['system']));
-  const [heldAt, setHeldAt] = useState<number | null>(null);
-  const paused = heldAt !== null;
-  const shown = monitor.stream.entries({ text, hidden }, heldAt ?? events);
-  const missed = paused ? events - heldAt : 0;
+  /** What is read while the stream goes on; its ring would soon have other events in these places. */
+  const [held, setHeld] = useState<{ total: number; entries: StreamEntry[] } | null>(null);
+  const paused = held !== null;
+  const hold = () => setHeld({ total: monitor.stream.total, entries: monitor.stream.all() });
+  const shown = monitor.stream.entries({ text, hidden }, held?.entries);
+  const missed = held ? Math.max(0, events - held.total) : 0;
   const toggle = (topic: string) => {
     const next = new Set(hidden);
     if (!next.delete(topic)) next.add(topic);
@@ -27,12 +29,7 @@ export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
       <div className="panel-head">
         <h2 id="stream-title">Events</h2>
         <span className="aside">{paused ? `paused · ${count(missed)} new` : `last ${count(STREAM_LENGTH)} kept`}</span>
-        <button
-          type="button"
-          className="quiet"
-          aria-pressed={paused}
-          onClick={() => setHeldAt(paused ? null : monitor.stream.total)}
-        >
+        <button type="button" className="quiet" aria-pressed={paused} onClick={() => (paused ? setHeld(null) : hold())}>
           <Icon name={paused ? 'play' : 'pause'} />
           {paused ? 'Resume' : 'Pause'}
         </button>
@@ -68,7 +65,7 @@ export function Stream({ onSelect }: { onSelect: (id: string) => void }) {
           entries={shown}
           onSelect={onSelect}
           onReading={(reading) => {
-            if (reading && heldAt === null) setHeldAt(monitor.stream.total);
+            if (reading && !paused) hold();
           }}
         />
       )}

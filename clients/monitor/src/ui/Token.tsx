@@ -1,14 +1,14 @@
 // What the selected token says of itself, and what can be done with it.
-import { useEffect, useState } from 'react';
+import { useContext, useEffect, useState } from 'react';
 import { faultsOfError } from '../forms/send';
 import { shortId } from '../state/tokens';
 import { LEVELS, type Token as WireToken } from '../wire';
-import { Change } from './Change';
+import { Change, keptFor } from './Change';
 import { Confirm } from './Confirm';
 import { Connect } from './Connect';
 import { Fault } from './Fault';
 import { count, moment, short } from './format';
-import { useMonitor, useSummary } from './hooks';
+import { KeptContext, useMonitor, useSummary } from './hooks';
 import { Icon } from './Icon';
 import type { AskForPlace, Connecting } from './Inspector';
 import { Neighbors } from './Neighbors';
@@ -30,10 +30,11 @@ export function Token({ id, ...rest }: Props) {
 function Selected({ id, level, onSelect, connecting, placing, askForPlace }: Props & { id: string }) {
   const monitor = useMonitor();
   const { token, gone, fault } = useToken(id);
-  const [changing, setChanging] = useState(false);
+  const kept = useContext(KeptContext);
+  const [changing, setChanging] = useState(() => kept.has(keptFor(id)));
   const [deleting, setDeleting] = useState(false);
   const [failed, setFailed] = useState('');
-  if (gone) return <Gone id={id} onSelect={onSelect} />;
+  if (gone && !(changing && token)) return <Gone id={id} onSelect={onSelect} />;
   if (!token) return <p className="empty">{fault || 'Asking…'}</p>;
   const name = monitor.tokens.faces[monitor.tokens.slotOf(id)]?.label || token.type;
   const remove = async () => {
@@ -70,9 +71,10 @@ function Selected({ id, level, onSelect, connecting, placing, askForPlace }: Pro
         </div>
       )}
       <Fault>{failed}</Fault>
+      <Fault>{fault && `It could not be read anew: ${fault}`}</Fault>
       <Connect connecting={connecting} />
       {changing ? (
-        <Change {...{ token, level, placing, askForPlace }} onDone={() => setChanging(false)} />
+        <Change {...{ token, gone, level, placing, askForPlace }} onDone={() => setChanging(false)} />
       ) : (
         <>
           <Face token={token} degree={monitor.edges.degree(id)} />
@@ -172,6 +174,7 @@ function useToken(id: string): { token: WireToken | null; gone: boolean; fault: 
         const answer = await monitor.ws.getToken(id);
         if (!current) return;
         setMissing(answer === null);
+        setFault('');
         if (answer) setToken(answer);
       } catch (error) {
         if (current) setFault(faultsOfError(error).form ?? '');

@@ -1,4 +1,12 @@
-import { createContext, useContext, useEffect, useState, useSyncExternalStore } from 'react';
+import {
+  createContext,
+  type Dispatch,
+  type SetStateAction,
+  useContext,
+  useEffect,
+  useState,
+  useSyncExternalStore,
+} from 'react';
 import type { Monitor, Summary } from '../state/monitor';
 
 export const MonitorContext = createContext<Monitor | null>(null);
@@ -15,6 +23,19 @@ export function useSummary(): Summary {
   return useSyncExternalStore(monitor.subscribe, monitor.snapshot);
 }
 
+/** What was typed into forms that are not open now, by the names that `useKept` has for it. */
+export const KeptContext = createContext(new Map<string, unknown>());
+
+/** As useState, but it is still there when the component comes again, until `forget`. */
+export function useKept<T>(name: string, first: () => T): [T, Dispatch<SetStateAction<T>>, () => void] {
+  const kept = useContext(KeptContext);
+  const [value, setValue] = useState<T>(() => (kept.has(name) ? (kept.get(name) as T) : first()));
+  useEffect(() => {
+    kept.set(name, value);
+  }, [kept, name, value]);
+  return [value, setValue, () => kept.delete(name)];
+}
+
 export function useMedia(query: string): boolean {
   const [matches, setMatches] = useState(() => matchMedia(query).matches);
   useEffect(() => {
@@ -27,13 +48,13 @@ export function useMedia(query: string): boolean {
   return matches;
 }
 
-/** This machine's clock, again each `everyMs`; 0: it stands. */
+/** `performance.now()`, again each `everyMs`; 0: it stands. */
 export function useNow(everyMs: number): number {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(() => performance.now());
   useEffect(() => {
     if (everyMs === 0) return;
-    setNow(Date.now());
-    const timer = setInterval(() => setNow(Date.now()), everyMs);
+    setNow(performance.now());
+    const timer = setInterval(() => setNow(performance.now()), everyMs);
     return () => clearInterval(timer);
   }, [everyMs]);
   return now;

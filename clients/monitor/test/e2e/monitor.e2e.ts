@@ -6,6 +6,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from '
 import { launch, type Watched, watch } from './browsers.js';
 import { createNamed, face, fill, find, openPart, select, visit } from './monitor-page.js';
 
+declare global {
+  var graphics: WEBGL_lose_context | undefined;
+}
+
 describe.skipIf(!inject('hasChromium'))('The monitor page', () => {
   const server = inject('server');
   let browser: Browser;
@@ -139,6 +143,25 @@ describe.skipIf(!inject('hasChromium'))('The monitor page', () => {
     await page.getByRole('heading', { name: `${evil}1` }).waitFor();
     await page.locator('.neighbors li').filter({ hasText: evil }).waitFor();
     expect(await page.locator('img[src="x"]').count()).toBe(0);
+  });
+
+  test('Tries to break: the browser takes the graphics away and gives them back: the page says so, and shows all again.', async () => {
+    const page = await another();
+    const toldLost = page.getByText('The browser took the graphics away');
+    const turn = (act: 'loseContext' | 'restoreContext') =>
+      page.evaluate((name) => {
+        const gl = document.querySelector('canvas')?.getContext('webgl2');
+        globalThis.graphics ??= gl?.getExtension('WEBGL_lose_context') as WEBGL_lose_context;
+        globalThis.graphics[name]();
+      }, act);
+    await turn('loseContext');
+    await toldLost.waitFor();
+    expect(await page.locator('.labels .label:visible').count()).toBe(0);
+    const { token_id } = await client.createToken({ metadata: { name: 'Meanwhile' }, coord_x: [0.3] });
+    await expect.poll(() => page.evaluate((id) => ngosMonitor?.screenOf(id) !== null, token_id)).toBe(true);
+    await turn('restoreContext');
+    await toldLost.waitFor({ state: 'detached' });
+    await page.locator('.labels .label:visible').filter({ hasText: 'Meanwhile' }).waitFor();
   });
 
   test('Tries to break: a custom topic is followed, counted and left.', async () => {
