@@ -8,6 +8,7 @@ else it raises is a defect. The encoders take messages whose payload may be JSON
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -61,11 +62,14 @@ def decode(data: bytes) -> Received:
     Raises DecodeError (the sender's fault) with code invalid_json, invalid_message, unknown_type or
     invalid_payload; its `details["errors"]` lists every fault with its path.
     """
-    envelope = decode_object(data)
+    try:
+        envelope = decode_object(data)
+    except DecodeError as exc:
+        exc.command_id = _id_in(data)
+        raise
     command_id = envelope.get("id")
     faults: list[tuple[str, str]] = []
-    # As `rules.Text(128)` has it: an id with NUL could not be kept for idempotency.
-    if "id" in envelope and not (type(command_id) is str and 1 <= len(command_id) <= 128 and "\0" not in command_id):
+    if "id" in envelope and not _is_id(command_id):
         faults.append(("id", "must be a string of 1 to 128 characters, without NUL"))
         command_id = None
     name: Any = envelope.get("type")
@@ -85,6 +89,28 @@ def decode(data: bytes) -> Received:
         raise DecodeError(ErrorCode.UNKNOWN_TYPE, _unknown(name[:64]), command_id=command_id)
     command = decode_payload(payload, cls, command_id)
     return Received(command, command_id, timestamp_ms, len(data), payload)
+
+
+def _is_id(value: Any) -> bool:
+    # As `rules.Text(128)` has it: an id with NUL could not be kept for idempotency.
+    return type(value) is str and 1 <= len(value) <= 128 and "\0" not in value
+
+
+def _id_in(data: bytes) -> str | None:
+    """Return the id in what `decode_object` refuses, if it can be read: its sender waits for an answer to it.
+
+    Its sender took it for JSON, as what is nested too deeply is, and half of a surrogate pair, which JSON.stringify
+    writes, and NaN, which Python does: Python's reader takes them all.
+    """
+    try:
+        envelope = json.loads(data)
+        command_id = envelope.get("id") if type(envelope) is dict else None
+        if not _is_id(command_id):
+            return None
+        command_id.encode()  # an id that is half a pair itself can't be sent back
+    except (ValueError, RecursionError):
+        return None
+    return str(command_id)
 
 
 def decode_object(data: bytes) -> dict[str, Any]:

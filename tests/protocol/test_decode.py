@@ -103,6 +103,32 @@ def test_not_json(data: bytes) -> None:
     assert error.command_id is None
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"x":"\\ud800"}',
+        b'{"x":"\\udc00\\ud800"}',
+        b'{"\\ud800":1}',
+        b'{"x":NaN}',
+        b'{"x":-Infinity}',
+        b'{"x":%s}' % (b"[" * 33 + b"]" * 33),
+    ],
+)
+def test_almost_json_is_answered(payload: bytes) -> None:
+    """Tries to have a client wait in vain: what JSON.stringify or json.dumps took for JSON is refused to its sender."""
+    error = refusal(b'{"type":"publish","id":"a","payload":%s}' % payload)
+    assert (ErrorCode.INVALID_JSON, "a") == (error.code, error.command_id)
+
+
+@pytest.mark.parametrize(
+    "id_", [b'"\\ud800"', b'""', b'"%s"' % (b"x" * 129), b"1", b'"a\\u0000"', b"9" * 5000, b"[" * 30_000]
+)
+def test_almost_json_with_a_bad_id(id_: bytes) -> None:
+    """Tries to have an id echoed that is none, or to end the reader, by a message that is refused as a whole."""
+    error = refusal(b'{"id":%s,"payload":{"x":NaN}}' % id_)
+    assert (ErrorCode.INVALID_JSON, None) == (error.code, error.command_id)
+
+
 def test_depth_has_a_limit() -> None:
     """32 levels are read and 33 refused, whether of objects or arrays, and however many are side by side."""
     codec.decode(nested(32))

@@ -35,6 +35,12 @@ async function take<Item>(items: AsyncIterable<Item>, count: number): Promise<It
 }
 
 describe('commands', () => {
+  it('tries to wait in vain for an answer to half a character, which JSON.stringify writes and no reader takes', async () => {
+    const ws = await connected();
+    const refused = ws.request('publish', { topic: unique(), type: 'x', payload: { x: '\ud800' } });
+    await expect(refused).rejects.toMatchObject({ code: 'invalid_json' });
+  });
+
   it('tries to find a typed method whose answer is not what the server stored', async () => {
     const ws = await connected();
     const a = await ws.createToken({
