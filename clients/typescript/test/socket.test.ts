@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { encodeFrame, FrameFault, FrameReader, OPCODE } from '../src/socket/frames.js';
 import { NodeSocket } from '../src/socket/node.js';
 import { dice } from './fakes.js';
@@ -148,10 +148,10 @@ afterEach(() => {
 
 const HANDSHAKE = 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n';
 
-/** A server of one behaviour, which gets the accept value that is right. */
-async function serve(act: (socket: Socket, accept: string) => void): Promise<string> {
+/** A server of one behaviour, which gets the accept value that is right. `allowHalfOpen`: it answers no end with its. */
+async function serve(act: (socket: Socket, accept: string) => void, allowHalfOpen = false): Promise<string> {
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
+  const server = createServer({ allowHalfOpen }, (socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
     socket.once('data', (head) => {
@@ -236,6 +236,25 @@ describe('hostile servers', () => {
       await ended.promise;
       expect(heard[0]).toBe(0x88); // a Close, and nothing else before it
     }
+  });
+
+  it('try to have a client wait for their goodbye, or keep the connection, after a fault', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const gone = deferred();
+    const url = await serve((socket, accept) => {
+      socket.write(`${HANDSHAKE}Sec-WebSocket-Accept: ${accept}\r\n\r\n`);
+      socket.write(frame(3));
+      // Who never ends learns by writing that nobody is there.
+      const more = setInterval(() => socket.write(frame(OPCODE.TEXT, 'more')), 10);
+      socket.on('close', () => {
+        clearInterval(more);
+        gone.resolve();
+      });
+    }, true);
+    expect(await open(url).closed).toMatchObject({ code: 1002 });
+    await vi.advanceTimersByTimeAsync(2_000);
+    await gone.promise;
   });
 
   it('try to keep a client that wants to leave', async () => {

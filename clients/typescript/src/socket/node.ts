@@ -110,11 +110,15 @@ class OwnSocket implements Socket {
         this.#lost = { code: error.code, reason: error.message };
         this.#sayClose(error.code, error.message);
         stream.end();
+        this.#end();
       }
     };
     stream.on('error', () => {}); // 'close' follows
     stream.on('end', () => stream.end());
-    stream.on('close', () => this.#end());
+    stream.on('close', () => {
+      clearTimeout(this.#timer);
+      this.#end();
+    });
     stream.on('data', read);
     this.onopen?.();
     if (head.length > 0) read(head);
@@ -167,7 +171,6 @@ class OwnSocket implements Socket {
   #end(): void {
     if (this.#over) return;
     this.#over = true;
-    clearTimeout(this.#timer);
     // Never within a call of the program's: it may be closing.
     queueMicrotask(() => this.onclose?.(this.#lost));
   }
