@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useState, useSyncExternalStore } from 'react';
 import type { LifeEvents, NeuroGraphWebSocket } from '../index.js';
+import { checkTopic } from '../options.js';
 
 /** Where events are missing: those after `seq`; it goes on live from `now`. */
 export type Gap = LifeEvents['gap'];
@@ -29,9 +30,13 @@ class Followed {
     const tellOf = ({ payload }: { payload: { topic: string } }) => {
       if (payload.topic === topic) tell();
     };
-    // First, for it throws where the topic can't be. What it changes, React asks for when it has subscribed.
-    const release = ws.hold(topic);
-    this.ends = [ws.on('subscribed', tellOf), ws.on('unsubscribed', tellOf), ws.onEvent('state', tell), release];
+    this.ends = [
+      ws.on('subscribed', tellOf),
+      ws.on('unsubscribed', tellOf),
+      ws.onEvent('state', tell),
+      // Last: what it changes is not to be missed.
+      ws.hold(topic),
+    ];
   }
 
   end(): void {
@@ -66,7 +71,8 @@ function follow(ws: NeuroGraphWebSocket, topic: string, changed: () => void): ()
  * Follow `topic` while the component is mounted and `enabled` is true: over all connections, resumed after breaks.
  *
  * Counted: a topic that several components follow is subscribed to once, and left with the last of them. Its events
- * come to `useWebSocketMessage`. Safe at any time, before the connection too.
+ * come to `useWebSocketMessage`. Safe at any time, before the connection too. Throws TypeError, to the error boundary,
+ * for what can't be a topic.
  *
  * @param ws The client; null: nothing is followed.
  */
@@ -76,6 +82,8 @@ export function useWebSocketSubscription(
   enabled = true,
 ): Subscription {
   const client = (enabled && ws) || null;
+  // Not left to the effect, which would leave behind what it had set up, and whose errors no boundary gets in React 18.
+  if (client) checkTopic(topic);
   const subscribe = useCallback(
     (changed: () => void) => (client ? follow(client, topic, changed) : () => {}),
     [client, topic],

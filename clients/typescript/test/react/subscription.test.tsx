@@ -1,7 +1,7 @@
 // @vitest-environment happy-dom
 import { act, cleanup, render, waitFor } from '@testing-library/react';
-import { StrictMode } from 'react';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Component, type ReactNode, StrictMode } from 'react';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createWebSocket, NeuroGraphWebSocket } from '../../src/index.js';
 import { type Subscription, useWebSocketSubscription } from '../../src/react/index.js';
 import { FakeSocket } from './fake-socket.js';
@@ -171,8 +171,24 @@ test('Tries to break: a hole in the log is told, once, to those who followed, an
   expect(last().gap).toBe(null);
 });
 
-test('Tries to break: a topic that can not be leaves no handler behind.', () => {
-  const before = handlers.open;
-  expect(() => render(<Follows topic="no topic" />)).toThrow();
-  expect(handlers.open).toBe(before);
+class Boundary extends Component<{ children: ReactNode }, { error: Error | null }> {
+  override state = { error: null as Error | null };
+  static getDerivedStateFromError(error: Error) {
+    return { error };
+  }
+  override render() {
+    return this.state.error?.message ?? this.props.children;
+  }
+}
+
+test('Tries to break: a topic that can not be is told to the boundary above, and leaves no handler behind.', () => {
+  const reported = vi.spyOn(console, 'error').mockImplementation(() => {});
+  const page = render(
+    <Boundary>
+      <Follows topic="no topic" />
+    </Boundary>,
+  );
+  expect(page.container.textContent).toContain('no topic');
+  expect(handlers.open).toBe(0);
+  reported.mockRestore();
 });
