@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 from uuid import UUID
 
 import orjson
@@ -91,7 +91,7 @@ def decode(data: bytes) -> Received:
     return Received(command, command_id, timestamp_ms, len(data), payload)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: Any) -> TypeGuard[str]:
     # As `rules.Text(128)` has it: an id with NUL could not be kept for idempotency.
     return type(value) is str and 1 <= len(value) <= 128 and "\0" not in value
 
@@ -110,7 +110,7 @@ def _id_in(data: bytes) -> str | None:
         command_id.encode()  # an id that is half a pair itself can't be sent back
     except (ValueError, RecursionError):
         return None
-    return str(command_id)
+    return command_id
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
