@@ -8,9 +8,17 @@ export interface Label {
   kind: 'hub' | 'hover' | 'selected';
 }
 
-interface Spot {
+export interface Dot {
   x: number;
   y: number;
+  radius: number;
+}
+
+/** Where a label is at most. */
+interface Box {
+  left: number;
+  top: number;
+  width: number;
 }
 
 const CHARACTER_PIXELS = 6.4;
@@ -35,36 +43,37 @@ export class Labels {
     place: (slot: number) => { x: number; y: number },
     radius: (slot: number) => number,
     viewport: Viewport,
-    dots: readonly Spot[] = [],
+    dots: readonly Dot[] = [],
   ): void {
-    const taken: (Spot & { width: number })[] = [];
+    const taken: Box[] = [];
     let used = 0;
     for (const label of labels) {
       const at = place(label.slot);
       const width = label.text.length * CHARACTER_PIXELS + 12;
       const away = radius(label.slot) + 4;
-      const sides: Spot[] = [
-        { x: at.x + away, y: at.y - LINE_PIXELS / 2 },
-        { x: at.x - away - width, y: at.y - LINE_PIXELS / 2 },
-        { x: at.x - width / 2, y: at.y - away - LINE_PIXELS },
-        { x: at.x - width / 2, y: at.y + away },
-      ];
-      const onScreen = ({ x, y }: Spot) =>
-        x >= 0 && y >= 0 && x + Math.min(width, 60) <= viewport.width && y + LINE_PIXELS <= viewport.height;
-      const free = ({ x, y }: Spot) =>
-        !taken.some((one) => Math.abs(one.y - y) < LINE_PIXELS && x < one.x + one.width && one.x < x + width) &&
-        !dots.some((dot) => dot.x > x - 2 && dot.x < x + width - 6 && dot.y > y - 1 && dot.y < y + LINE_PIXELS + 1);
-      const [first] = sides as [Spot];
+      const middle = at.y - LINE_PIXELS / 2;
+      // How much of its true width, which only the browser knows, is left of `x`.
+      const sides = [
+        { x: at.x + away, top: middle, before: 0 },
+        { x: at.x - away, top: middle, before: 1 },
+        { x: at.x, top: at.y - away - LINE_PIXELS, before: 0.5 },
+        { x: at.x, top: at.y + away, before: 0.5 },
+      ].map((side) => ({ ...side, box: { left: side.x - side.before * width, top: side.top, width } }));
+      const onScreen = ({ left, top }: Box) =>
+        left >= 0 && top >= 0 && left + Math.min(width, 60) <= viewport.width && top + LINE_PIXELS <= viewport.height;
+      const free = (box: Box) => !taken.some((one) => meet(one, box)) && !dots.some((dot) => liesOn(box, dot));
+      const [right] = sides as [(typeof sides)[0]];
       const side =
-        sides.find((one) => onScreen(one) && free(one)) ?? (label.kind !== 'hub' && onScreen(first) ? first : null);
+        sides.find(({ box }) => onScreen(box) && free(box)) ??
+        (label.kind !== 'hub' && onScreen(right.box) ? right : null);
       if (!side) continue;
-      const { x: left, y: top } = side;
-      taken.push({ ...side, width });
+      taken.push(side.box);
       const span = this.element(this.spans, used++, 'label');
       if (span.textContent !== label.text) span.textContent = label.text;
       span.dataset.kind = label.kind;
       span.hidden = false;
-      span.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+      const { x, top, before } = side;
+      span.style.transform = `translate(${Math.round(x)}px, ${Math.round(top)}px) translateX(${-100 * before}%)`;
     }
     for (let i = used; i < this.spans.length; i++) (this.spans[i] as HTMLSpanElement).hidden = true;
   }
@@ -116,4 +125,14 @@ export class Labels {
     pool[index] = span;
     return span;
   }
+}
+
+function meet(a: Box, b: Box): boolean {
+  return Math.abs(a.top - b.top) < LINE_PIXELS && a.left < b.left + b.width && b.left < a.left + a.width;
+}
+
+function liesOn({ left, top, width }: Box, dot: Dot): boolean {
+  const dx = dot.x - Math.min(Math.max(dot.x, left), left + width);
+  const dy = dot.y - Math.min(Math.max(dot.y, top), top + LINE_PIXELS);
+  return Math.hypot(dx, dy) < dot.radius;
 }

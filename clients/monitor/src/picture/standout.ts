@@ -2,7 +2,7 @@
 import type { Edges } from '../state/edges';
 import type { Tokens } from '../state/tokens';
 import { type Camera, toScreen, type Viewport } from './camera';
-import { type Label, Labels } from './labels';
+import { type Dot, type Label, Labels } from './labels';
 import { type Places, STRIDE } from './places';
 
 const HUBS = 16;
@@ -73,14 +73,14 @@ export class Standout {
     };
     const radius = (slot: number) => base * this.radiusOf(slot);
     const selected = this.selectedSlot;
-    this.labels.put(this.named(selected), place, radius, viewport, this.dots(place));
+    this.labels.put(this.named(selected), place, radius, viewport, this.dots(place, radius));
     this.labels.putRing(selected >= 0 ? place(selected) : null, radius(Math.max(0, selected)));
     this.labels.putMarks(camera, viewport);
   }
 
-  private dots(place: (slot: number) => { x: number; y: number }): { x: number; y: number }[] {
+  private dots(place: (slot: number) => { x: number; y: number }, radius: (slot: number) => number): Dot[] {
     if (this.tokens.count > DOTS_MOST) return [];
-    return this.tokens.faces.flatMap((face, slot) => (face ? [place(slot)] : []));
+    return this.tokens.faces.flatMap((face, slot) => (face ? [{ ...place(slot), radius: radius(slot) }] : []));
   }
 
   private named(selected: number): Label[] {
