@@ -265,7 +265,11 @@ export class Places {
   }
 
   private valuesOf(value: (slot: number) => number): number[] {
-    return this.tokens.faces.flatMap((face, slot) => (face ? [value(slot)] : []));
+    // A loop: with flatMap, an array per token, this took six times as long, and each review does it four times.
+    const { faces } = this.tokens;
+    const values: number[] = [];
+    for (let slot = 0; slot < faces.length; slot++) if (faces[slot]) values.push(value(slot));
+    return values;
   }
 
   /** Leave out of the bounds what is far from all others. */
