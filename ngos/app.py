@@ -6,6 +6,7 @@ connections; the innermost leaves first.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -15,10 +16,14 @@ import trio
 from attrs import frozen
 from quart_trio import QuartTrio
 
+from ngos.auth.verifier import AuthTerms, Verifier
 from ngos.config import Settings
 from ngos.errors import SetupError, StorageUnavailable
+from ngos.gateway.access import Access
 from ngos.gateway.connections import Connections
+from ngos.gateway.door import Door
 from ngos.gateway.fanout import deliver
+from ngos.gateway.limits import Refusals
 from ngos.gateway.once import Once
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
@@ -37,6 +42,7 @@ from ngos.services.graph import Graph
 from ngos.services.paths import Paths
 from ngos.services.tokens import Tokens
 from ngos.services.topics import Topics, now_ms
+from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
 from ngos.web.site import Parts, make_site
 
@@ -64,6 +70,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     Raises SetupError or StorageError before it yields: the database can't be had. A defect in one of the core tasks
     (committer, relay, hub) ends the block with an exception group: it never limps.
     """
+    verifier = None if settings.auth_mode == "none" else Verifier.open(_auth_terms(settings), time.time)
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
@@ -81,32 +88,38 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
 
         async def read_extent(topic: str) -> Extent:
             async with pool.connection() as conn:
-                return await store.read_extent(conn, topic)
+                return await store.read_extent(conn, topic, settings.durable_topic_names)
 
         hub = Hub(read_extent, deliver)
         history = History(pool, hub.encode)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
-        topics = Topics(hub, settings.durable_topics)
-        session = Session(hub, history, read_extent, topics, settings)
+        topics = Topics(hub, settings.durable_topics, settings.durable_topic_names)
+        refusals = Refusals()
+        access = Access(verifier, settings, refusals, time.time)
+        session = Session(access, refusals, hub, history, read_extent, topics, settings)
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         retention = Retention(
             pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
         )
-        connections = Connections(registry, committer, hub, settings, now_ms)
+        door = Door(settings, refusals)
+        connections = Connections(access, door, refusals, registry, committer, hub, settings, now_ms)
 
         async def unready() -> list[str]:
             if connections.draining:
                 return ["draining"]
+            if verifier is not None and (reason := verifier.unready()):
+                return [reason]
             try:
                 async with pool.connection(query_s=READY_S) as conn:
-                    await store.read_extent(conn, "tokens")
+                    await store.read_extent(conn, "tokens", settings.durable_topic_names)
             except StorageUnavailable:
                 return ["the database does not answer"]
             return []
 
         parts = Parts(
             settings=settings,
+            gate=Gate(settings, access, door),
             connections=connections,
             hub=hub,
             once=Once(registry, committer),
@@ -118,9 +131,26 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await nursery.start(relay.run)
             await nursery.start(committer.run)
             await nursery.start(retention.run)
+            if verifier is not None:
+                await nursery.start(verifier.run)
             nursery.start_soon(connections.tell_status)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
+
+
+def _auth_terms(settings: Settings) -> AuthTerms:
+    return AuthTerms(
+        secret_file=settings.auth_secret_file,
+        keys_file=settings.auth_keys_file,
+        jwks_url=settings.auth_jwks_url,
+        algorithms=settings.auth_algorithms,
+        issuer=settings.auth_issuer,
+        audience=settings.auth_audience,
+        leeway_s=settings.auth_leeway_s,
+        claim=settings.auth_claim,
+        jwks_age_s=settings.auth_jwks_age_s,
+        jwks_timeout_s=settings.auth_jwks_timeout_s,
+    )
 
 
 async def _migrate(conninfo: str, settings: Settings) -> None:

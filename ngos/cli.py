@@ -23,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ngos import __version__
 from ngos.client.errors import CommandError
 from ngos.client.trio import connect
-from ngos.config import FIELDS, load, load_settings, shown
+from ngos.config import FIELDS
 from ngos.flags import Command, settings_flags
+from ngos.loading import load, load_settings, shown
 from ngos.operate import migrate, missing_server, verify
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.codec import Envelope

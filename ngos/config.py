@@ -1,15 +1,7 @@
-"""Settings: frozen, checked once, filled from flags, then `NGOS_…` variables, then a TOML file.
-
-Nobody else reads the environment, except for NGOS_URL, which is the clients' (`ngos.cli`). Floor 1: imports only
-`ngos.errors` and `ngos.setting_types`.
-"""
+"""Settings: all that an operator can set, frozen; `ngos.loading` fills them. Floor 1: imports nothing of ngos."""
 
 from __future__ import annotations
 
-import difflib
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +9,7 @@ import attrs
 import platformdirs
 import typed_settings as ts
 from attrs import field, frozen
-from attrs.validators import ge, in_
-from typed_settings.loaders import DictLoader
-
-from ngos.errors import SetupError
-from ngos.setting_types import KINDS, SECRETS, make_converter
+from attrs.validators import and_, ge, in_, le
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -30,6 +18,10 @@ DAY_S = 24 * 60 * 60
 
 def _expanded(path: str | Path) -> Path:
     return Path(path).expanduser()
+
+
+def _expanded_if_set(path: str | Path | None) -> Path | None:
+    return None if path is None else _expanded(path)
 
 
 @frozen(kw_only=True)
@@ -71,17 +63,129 @@ class Settings:
         validator=ge(DAY_S),
         metadata={"help": "Seconds for which a command that is sent again gets the reply that it had."},
     )
+    allow_anonymous: bool = field(
+        default=False,
+        metadata={"help": "Whether to listen beyond the loopback with --auth-mode none: who reaches it may do all."},
+    )
+    auth_mode: str = field(
+        default="none",
+        validator=in_(("none", "jwt")),
+        metadata={"help": "none: who can connect may do all. jwt: a token says who may do what; no token, nothing."},
+    )
+    auth_secret_file: Path | None = field(
+        default=None,
+        converter=_expanded_if_set,
+        metadata={"help": "File with the secret of HS256, for few programs that trust each other; mode 600."},
+    )
+    auth_keys_file: Path | None = field(
+        default=None,
+        converter=_expanded_if_set,
+        metadata={"help": "File with public keys, PEM or JWKS, of RS256, ES256 and EdDSA."},
+    )
+    auth_jwks_url: str | None = field(
+        default=None, metadata={"help": "Where the issuer publishes such keys; needs an issuer and an audience."}
+    )
+    auth_algorithms: tuple[str, ...] = field(
+        default=(), metadata={"help": "Algorithms that tokens may be signed by; empty: all that fit the keys."}
+    )
+    auth_issuer: str | None = field(default=None, metadata={"help": "What a token's `iss` must be."})
+    auth_audience: str | None = field(default=None, metadata={"help": "What a token's `aud` must have in it."})
+    auth_claim: str = field(default="ngos", metadata={"help": "The claim that holds what a token's bearer may do."})
+    auth_leeway_s: float = field(
+        default=5.0,
+        validator=and_(ge(0), le(300)),
+        metadata={"help": "Seconds that the issuer's clock and ours may be apart."},
+    )
+    auth_timeout_s: float = field(
+        default=10.0, validator=ge(0.001), metadata={"help": "Seconds to authenticate in; then closed with 4401."}
+    )
+    auth_jwks_age_s: float = field(
+        default=900.0, validator=ge(1), metadata={"help": "Seconds that keys from the URL are good for."}
+    )
+    auth_jwks_timeout_s: float = field(
+        default=5.0, validator=ge(0.001), metadata={"help": "Seconds that fetching them may take."}
+    )
     allowed_origins: tuple[str, ...] = field(
-        default=(), metadata={"help": "Origins that browsers may connect from; empty: not checked."}
+        default=(),
+        metadata={
+            "help": "Origins that browsers may connect from, beside our own page; *: any. "
+            "Without a list also pages of this machine, where the server is reached by a name of this machine."
+        },
+    )
+    proxies: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "Addresses of reverse proxies, whose X-Forwarded-For says who the client is."},
     )
     message_bytes: int = field(
         default=64 * KIB, validator=ge(KIB), metadata={"help": "Largest message from a client, bytes; over it: 1009."}
     )
+    message_depth: int = field(
+        default=32,
+        validator=in_(range(4, 65)),
+        metadata={"help": "Objects and lists within each other in a message; over it: invalid_json."},
+    )
     subscriptions: int = field(
         default=128, validator=ge(1), metadata={"help": "Topics that one connection may follow."}
     )
+    custom_topics: int = field(
+        default=128,
+        validator=ge(1),
+        metadata={"help": "Custom topics that one connection may follow, and durable ones that it may publish to."},
+    )
+    durable_topic_names: int = field(
+        default=10_000, validator=ge(1), metadata={"help": "Durable topics that the log keeps, at most."}
+    )
     in_flight: int = field(
         default=256, validator=ge(1), metadata={"help": "Unanswered commands of a connection; then it is not read."}
+    )
+    connections: int = field(
+        default=10_000, validator=ge(1), metadata={"help": "WebSockets in all; over it: 503, come back later."}
+    )
+    connections_per_address: int = field(
+        default=2_500,
+        validator=ge(1),
+        metadata={"help": "Connections from one address (IPv6: one /64); over it: 429."},
+    )
+    connections_per_subject: int = field(
+        default=1_000, validator=ge(1), metadata={"help": "WebSockets of one authenticated subject; over it: 429."}
+    )
+    arrivals_per_s: float = field(
+        default=100.0,
+        validator=ge(0.1),
+        metadata={
+            "help": "Connections and HTTP requests that one address may begin in a second, on average; else 429."
+        },
+    )
+    arrivals_at_once: int = field(
+        default=2_500,
+        validator=ge(1),
+        metadata={"help": "The same at once, as when all of an address come back after a restart."},
+    )
+    commands_per_s: float = field(
+        default=2_000.0,
+        validator=ge(0.1),
+        metadata={"help": "Commands of one connection in a second, on average; else rate_limited, and then 4429."},
+    )
+    bytes_per_s: float = field(default=4.0 * MIB, validator=ge(1), metadata={"help": "The same in bytes of messages."})
+    subject_commands_per_s: float = field(
+        default=4_000.0,
+        validator=ge(0.1),
+        metadata={"help": "Commands of one authenticated subject, over all its connections; else rate_limited."},
+    )
+    subject_bytes_per_s: float = field(
+        default=8.0 * MIB, validator=ge(1), metadata={"help": "The same in bytes of messages."}
+    )
+    burst_s: float = field(
+        default=5.0, validator=ge(0.1), metadata={"help": "Seconds' worth of those that may come at once."}
+    )
+    over_limit_s: float = field(
+        default=10.0, validator=ge(0.1), metadata={"help": "Seconds of sending more than that; then 4429."}
+    )
+    handshake_s: float = field(
+        default=5.0, validator=ge(0.1), metadata={"help": "Seconds to send a request's headers in; then cut."}
+    )
+    header_bytes: int = field(
+        default=16 * KIB, validator=in_(range(KIB, MIB + 1)), metadata={"help": "A request's headers; over it: 431."}
     )
     mailbox_bytes: int = field(
         default=MIB,
@@ -124,137 +228,5 @@ class Settings:
     )
 
 
-PREFIX: Final = "NGOS_"
-CONFIG_VARIABLE: Final = "NGOS_CONFIG"
-TABLE: Final = "ngos"
-
-
-@frozen
-class Loaded:
-    """Settings, and for each field where its value came from: `default`, or the flag, variable or file."""
-
-    settings: Settings
-    sources: dict[str, str]
-
-
-def load_settings(overrides: Mapping[str, object], config_file: Path | None) -> Settings:
-    """Return what is in force: `overrides` (the flags, by field name), then the environment, then the TOML file.
-
-    `config_file` goes before the variable NGOS_CONFIG; without both there is none. Texts are read as the field's
-    type; lists of texts are split at commas. Raises SetupError, the operator's fault, with exit code 2: one line
-    that names the flag, variable or key, and what would be right.
-    """
-    return load(overrides, config_file).settings
-
-
-def load(overrides: Mapping[str, object], config_file: Path | None) -> Loaded:
-    """Do as `load_settings`, and tell where each value came from."""
-    values: dict[str, object] = {}
-    sources = dict.fromkeys(FIELDS, "default")
-
-    def lay(name: str, value: object, source: str) -> None:
-        values[name] = value
-        sources[name] = source
-
-    path = config_file if config_file is not None else _path_from_environment()
-    if path is not None:
-        for name, value in _read_file(path).items():
-            lay(name, value, f"{path}: {name}")
-    for name in FIELDS:
-        if (text := os.environ.get(variable(name))) is not None:
-            lay(name, text, variable(name))
-    for name, value in overrides.items():
-        lay(name, value, flag(name))
-
-    faults = [f"{sources[name]}: {fault}" for name in values if (fault := _fault(name, values[name]))]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise SetupError(faults[0] + more, exit_code=2)
-    return Loaded(ts.load_settings(Settings, [DictLoader(values)], converter=_converter), sources)
-
-
-def variable(name: str) -> str:
-    """Return the environment variable of a field."""
-    return PREFIX + name.upper()
-
-
-def flag(name: str) -> str:
-    """Return the command line flag of a field."""
-    return "--" + name.replace("_", "-")
-
-
-def expected(name: str) -> str:
-    """Say in a few words what a field takes, as in `an integer from 0 to 65535`."""
-    attribute = FIELDS[name]
-    kind = KINDS.get(attribute.type, "text")
-    if options := _find(attribute.validator, "options"):
-        values = options[0]
-        if isinstance(values, range):
-            return f"{kind} from {values[0]} to {values[-1]}"
-        return "one of " + ", ".join(map(str, values))
-    if bounds := _find(attribute.validator, "bound"):
-        return f"{kind}, at least {max(bounds):g}"
-    return kind
-
-
-def shown(value: object) -> str:
-    """Write a setting's value for people: secrets masked, lists as one gives them."""
-    if value is None:
-        return "none"
-    if isinstance(value, ts.SecretStr):
-        return "*****"
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value)
-
-
-def _fault(name: str, value: object) -> str | None:
-    """What is wrong with one value, or None; the value itself is told only if it is not a secret."""
-    attribute = FIELDS[name]
-    try:
-        converted = _converter.structure(value, attribute.type)
-        if attribute.validator is not None:
-            attribute.validator(None, attribute, converted)
-    except (ValueError, TypeError):
-        secret = attribute.type in SECRETS
-        return f"must be {expected(name)}" + ("" if secret else f", not {value!r}")
-    return None
-
-
-def _find(validator: Any, what: str) -> list[Any]:
-    """Collect an attribute of a validator of attrs and of those that it joins."""
-    found = [getattr(validator, what)] if hasattr(validator, what) else []
-    for inner in getattr(validator, "_validators", ()):
-        found += _find(inner, what)
-    return found
-
-
-def _path_from_environment() -> Path | None:
-    text = os.environ.get(CONFIG_VARIABLE)
-    return Path(text) if text else None
-
-
-def _read_file(path: Path) -> dict[str, object]:
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror or exc}", exit_code=2) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise SetupError(f"{path}: not TOML: {exc}", exit_code=2) from exc
-    for key in content:
-        if key != TABLE:
-            raise SetupError(f"{path}: {key}: unknown; settings go into the table [{TABLE}]", exit_code=2)
-    table = content.get(TABLE, {})
-    if not isinstance(table, dict):
-        raise SetupError(f"{path}: {TABLE}: must be a table, [{TABLE}]", exit_code=2)
-    for key in table:
-        if key not in FIELDS:
-            close = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise SetupError(f"{path}: {key}: no such setting{hint}", exit_code=2)
-    return table
-
-
 attrs.resolve_types(Settings)
 FIELDS: Final[dict[str, attrs.Attribute[Any]]] = attrs.fields_dict(Settings)
-_converter = make_converter()

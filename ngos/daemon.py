@@ -15,13 +15,14 @@ from typing import Final
 
 import structlog
 import trio
-from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.gateway import frames
+from ngos.gateway.door import is_loopback
+from ngos.gateway.server import ServerConfig
 
 BACKLOG: Final = 4096
 """Connections that wait to be accepted: as many as may come back at once when a network is there again.
@@ -71,7 +72,8 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
 ) -> None:
     """Let Hypercorn answer on a socket that listens, until `stop`."""
     frames.install(deflate=app.settings.compression)
-    config = Config()
+    config = ServerConfig()
+    config.door = app.connections.door
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.backlog = BACKLOG  # Hypercorn calls `listen` again
     config.accesslog = None
@@ -79,6 +81,9 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     config.graceful_timeout = HTTP_DRAIN_S
     config.websocket_max_message_size = app.settings.message_bytes
     config.include_server_header = False
+    config.keep_alive_timeout = app.settings.handshake_s
+    config.h11_max_incomplete_size = app.settings.header_bytes
+    config.h2_max_header_list_size = app.settings.header_bytes
     await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
 
 
@@ -116,6 +121,12 @@ def listen(settings: Settings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
+        if settings.auth_mode == "none" and not settings.allow_anonymous and not is_loopback(str(address[0])):
+            raise SetupError(
+                f"refusing to listen on {settings.host} without authentication: set NGOS_AUTH_MODE=jwt, or "
+                "NGOS_ALLOW_ANONYMOUS=true if everybody who can reach it may do everything",
+                exit_code=2,
+            )
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as exc:
         raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None

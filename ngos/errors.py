@@ -3,7 +3,8 @@
     NgosError
     ├── CommandFailed            one command is answered with an error (ngos.protocol.faults)
     │   └── ClientError          its sender is at fault
-    │       └── DecodeError      the bytes are not a command
+    │       ├── DecodeError      the bytes are not a command; TooDeep: nested deeper than the limit
+    │       └── NoRoom           the log keeps as many topics as it may
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   │   └── StorageContention   it rolled us back in favour of another; had no effect

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ngos.config import FIELDS, expected, flag, shown, variable
+from ngos.config import FIELDS
+from ngos.loading import expected, flag, shown, variable
 
 Command = Callable[..., Any]
 

@@ -16,9 +16,10 @@ import orjson
 import trio
 from rich.console import Console
 
-from ngos.config import Settings, load_settings
+from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.flags import settings_flags
+from ngos.loading import load_settings
 
 if TYPE_CHECKING:
     from ngos.postgres.migrate import MigrationReport

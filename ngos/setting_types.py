@@ -17,6 +17,7 @@ KINDS: Final[dict[Any, str]] = {
     int: "an integer",
     float: "a number",
     Path: "a path",
+    Path | None: "a path",
     tuple[str, ...]: "a list of texts, separated by commas",
     bool: "true or false",
 }
@@ -59,6 +60,14 @@ def _to_optional_secret(value: Any, _: object) -> ts.SecretStr | None:
     return None if value is None or value == "" else ts.SecretStr(_to_text(value, str))
 
 
+def _to_optional_text(value: Any, _: object) -> str | None:
+    return None if value is None or value == "" else _to_text(value, str)
+
+
+def _to_optional_path(value: Any, _: object) -> Path | None:
+    return None if value is None or value == "" else _to_path(value, None)
+
+
 def _to_path(value: Any, _: object) -> Path:
     if isinstance(value, Path):
         return value
@@ -83,6 +92,11 @@ def make_converter() -> Any:
     converter.register_structure_hook(bool, _to_bool)
     converter.register_structure_hook(str, _to_text)
     converter.register_structure_hook(Path, _to_path)
-    for kind, hook in ((ts.SecretStr | None, _to_optional_secret), (tuple[str, ...], _to_texts)):
+    for kind, hook in (
+        (ts.SecretStr | None, _to_optional_secret),
+        (str | None, _to_optional_text),
+        (Path | None, _to_optional_path),
+        (tuple[str, ...], _to_texts),
+    ):
         converter.register_structure_hook_func(lambda type_, kind=kind: type_ == kind, hook)
     return converter

@@ -50,8 +50,9 @@ def empty_database_url(postgres_server: TestServer) -> Iterator[str]:
 
 @pytest.fixture(params=TRANSPORTS)
 async def server(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A server with the default settings, on a fresh database; over each of the transports."""
-    async with running_server(database_url, transport=request.param) as running:
+    """A server on a fresh database, with the default settings but for those of a mark; over each of the transports."""
+    marks = request.node.get_closest_marker("settings")
+    async with running_server(database_url, transport=request.param, **(marks.kwargs if marks else {})) as running:
         yield running
 
 

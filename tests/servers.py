@@ -34,8 +34,12 @@ class Running:
 
 
 def settings_for(database_url: str, **overrides: Any) -> Settings:
-    """Settings of a test server: any free port of the loopback, and short deadlines for what waits on nobody."""
-    return Settings(**{"port": 0, "database_url": ts.SecretStr(database_url), "close_s": 0.5, **overrides})
+    """Settings of a test server: any free port of the loopback, and short deadlines for what waits on nobody.
+
+    And room for as many arrivals as a module's tests like to make; those of the limits set their own.
+    """
+    own = {"port": 0, "database_url": ts.SecretStr(database_url), "close_s": 0.5, "arrivals_at_once": 1_000_000}
+    return Settings(**{**own, **overrides})
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from ngos import __version__
 from ngos.__main__ import main
 from ngos.client.backoff import Backoff
 from ngos.client.feed import Event
-from ngos.config import FIELDS, flag, variable
+from ngos.config import FIELDS
+from ngos.loading import flag, variable
 from ngos.watch import cells, harmless, plain_line
 from tests.client.fakes import Peer, serve, token
 

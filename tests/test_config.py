@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import typed_settings as ts
 
-from ngos.config import FIELDS, Settings, expected, load, load_settings, shown, variable
+from ngos.config import FIELDS, Settings
 from ngos.errors import SetupError
+from ngos.loading import expected, load, load_settings, shown, variable
 
 
 @pytest.fixture(autouse=True)

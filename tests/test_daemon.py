@@ -208,7 +208,7 @@ async def test_a_restart_loses_nothing(database_url: str) -> None:
         (("--database-url", "postgresql://127.0.0.1:1/none", "--database-connect-s", "1"), "database"),
         (("--host", "no.such.host.invalid"), "can't listen on no.such.host.invalid"),
         (("--host", "x" * 80 + ".invalid"), "can't listen on"),
-        (("--host", "192.0.2.1"), "can't listen on 192.0.2.1"),
+        (("--host", "192.0.2.1", "--allow-anonymous", "true"), "can't listen on 192.0.2.1"),
     ],
 )
 async def test_what_the_operator_can_mend(database_url: str, flags: tuple[str, ...], said: str) -> None:

@@ -17,8 +17,9 @@ import trio
 from ngos.__main__ import main
 from ngos.client.feed import Event
 from ngos.client.trio import Client, connect
-from ngos.config import FIELDS, variable
+from ngos.config import FIELDS
 from ngos.journal import Opened, json_line, open_journal, read
+from ngos.loading import variable
 from ngos.verify import verify
 from tests.client.fakes import Peer, serve
 from tests.histories import DURABLE, History

@@ -126,6 +126,11 @@ class FrameChannel:
             return
         self.feed(data)
 
+    def take_bare_frames(self) -> int:
+        """The frames since the last call that were no message: `Core.bare_frames`."""
+        frames, self._core.bare_frames = self._core.bare_frames, 0
+        return frames
+
     @property
     def heard_at(self) -> float:
         """The Trio time of the last sign of life: something came, or something that waited was taken."""

@@ -17,10 +17,13 @@ import structlog
 import trio
 from attrs import define, field
 
+from ngos.auth.grants import Grant, Identity
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
+from ngos.gateway.access import permit
 from ngos.gateway.coroutines import but_first, only_cancelled
 from ngos.gateway.heartbeat import is_silent
+from ngos.gateway.limits import FRAME_BYTES, Limit, Pace, Refusals
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
@@ -33,7 +36,7 @@ from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
 from ngos.protocol.codec import Received
-from ngos.protocol.faults import CommandFailed, DecodeError, unavailable
+from ngos.protocol.faults import ClientError, CommandFailed, DecodeError, ErrorCode, rate_limited, unavailable
 from ngos.protocol.messages import ErrorReply, Message
 from ngos.protocol.parcel import Parcel
 from ngos.services.handlers import Call
@@ -53,6 +56,7 @@ class Connection:
     """A client that is connected; `run` is its life.
 
     `subject` is whose its commands are, for idempotency (protocol.md section 6); None: what is sent twice acts twice.
+    `grant` is what it may do; None: it has to say first who it is. `identity` is who that is, where that was proved.
     `clock_ms` is Unix time. The writer's lane, the hub's subscriber and the handlers' `Call.connection` are this.
     """
 
@@ -60,6 +64,9 @@ class Connection:
     client_id: str
     subject: str | None
     connected_at_ms: int
+    grant: Grant | None
+    pace: Pace
+    _refusals: Refusals
     _transport: Transport
     _registry: Registry
     _committer: Committer
@@ -68,6 +75,7 @@ class Connection:
     _backlog: Backlog
     outlet: Outlet = field(init=False)
     outbox: Outbox = field(init=False)
+    identity: Identity | None = field(init=False, default=None)
     subscriptions: dict[str, Replay | None] = field(init=False, factory=dict)
     verdict: CloseCode | None = field(init=False, default=None)
     commands: int = field(init=False, default=0)
@@ -105,6 +113,8 @@ class Connection:
         Cancelled (over plain ASGI, that is how Quart tells that the peer left), it ends at once. What is in the
         committer by then is committed or not, as a whole.
         """
+        if self.grant is None:
+            self._scope.deadline = trio.current_time() + self._settings.auth_timeout_s
         self._reply(greeting)
         self.outbox.flush()
         try:
@@ -115,6 +125,8 @@ class Connection:
                     nursery.start_soon(self._heartbeat)
                     with self._scope:
                         await self._read()
+                    if self.verdict is None:  # it is past its deadline
+                        self._unknown_now()
                     if not self.outbox.is_shut:
                         with trio.move_on_after(self._settings.close_s):
                             await self._undone_below(1)  # what is being committed is answered
@@ -135,6 +147,18 @@ class Connection:
             if not self._transport.is_over():
                 with trio.move_on_after(close_s, shield=True):
                     await self._transport.close(self.verdict)
+
+    def identify(self, identity: Identity, until: float) -> None:
+        """Be this one's from here on, until a Trio time; then it ends with 4401, unless it was told again."""
+        self.identity = identity
+        self.subject = f"subject:{identity.subject}"
+        self.grant = identity.grant
+        self._scope.deadline = until
+
+    def _unknown_now(self) -> None:
+        if self.identity is None:
+            self._refusals.count(Limit.AUTH_TIMEOUT_S)
+        self.end(CloseCode.UNAUTHENTICATED)
 
     def end(self, verdict: CloseCode) -> None:
         """Decide how this ends; the first to do so does."""
@@ -193,8 +217,11 @@ class Connection:
                 self._handling = True
                 while (data := self._transport.take()) is not None:
                     if len(data) > self._settings.message_bytes:
+                        self._refusals.count(Limit.MESSAGE_BYTES)
                         return self.end(CloseCode.MESSAGE_TOO_BIG)
                     await but_first(self.outbox.flush, self._handle(data))
+                if not self._bear(self._transport.bare_frames()):
+                    return self.end(CloseCode.TOO_MANY_MESSAGES)
                 self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
@@ -202,27 +229,44 @@ class Connection:
             return self.end(CloseCode.BINARY_MESSAGE)
         except PeerLeft as exc:
             self.outbox.shut()
+            if exc.code == CloseCode.MESSAGE_TOO_BIG:
+                self._refusals.count(Limit.MESSAGE_BYTES)
             return self.end(CloseCode.of_peer(exc.code))
         finally:
             self.outbox.flush()
+
+    def _bear(self, frames: int) -> bool:
+        """Charge frames that can't be answered; False: there have been too many for too long."""
+        if frames and self.pace.admit(frames * FRAME_BYTES, trio.current_time(), frames):
+            return not self.pace.is_too_long()
+        return True
 
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
         if self.commands % TURN == 0:
             await trio.lowlevel.checkpoint()
+        command_id = None
         try:
-            received = codec.decode(data)
-        except DecodeError as exc:
+            if wait_s := self.pace.admit(len(data), trio.current_time()):
+                command_id = codec.id_in(data)
+                raise rate_limited(wait_s)
+            received = codec.decode(data, self._settings.message_depth)
+            command_id = received.id
+            permit(received.command, self.grant)
+        except ClientError as exc:
             if self._undone:
                 await self._undone_below(1)
             if self.mailbox.is_high:
                 await self._room_for_replies()
-            self._fail(exc, exc.command_id)
+            self._fail(exc, exc.command_id if isinstance(exc, DecodeError) else command_id)
+            if exc.code is ErrorCode.RATE_LIMITED and self.pace.is_too_long():
+                self.end(CloseCode.TOO_MANY_MESSAGES)
             return
         entry = self._registry[type(received.command)]
         handler = entry.write_of(received.command)
         if handler is not None:
             if self._undone >= self._settings.in_flight:
+                self._refusals.count(Limit.IN_FLIGHT)
                 await self._undone_below(self._settings.in_flight)
             if self.mailbox.is_high:
                 await self._room_for_replies()
@@ -265,6 +309,7 @@ class Connection:
             self._reply(reply, received.id)
 
     def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
+        self._refusals.note(failure)
         self._reply(ErrorReply.of(failure, command_id), command_id)
 
     def _reply(self, message: Message, reply_to: str | None = None) -> None:
@@ -276,6 +321,7 @@ class Connection:
         if self._progress is not None:
             self._progress.set()
         if not isinstance(answer, Encoded):
+            self._refusals.note(answer)
             error = ErrorReply.of(answer, command_id)
             answer = Encoded(error.TYPE, codec.dump(error))
         self.outbox.answer(answer, command_id, more_follow=self._undone > 0)

@@ -14,8 +14,12 @@ import trio
 from attrs import define, field
 
 from ngos import __version__
+from ngos.auth.grants import Identity
 from ngos.config import Settings
+from ngos.gateway.access import Access
 from ngos.gateway.connection import Connection
+from ngos.gateway.door import Door
+from ngos.gateway.limits import Limit, Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Registry
 from ngos.gateway.transport import Transport
@@ -26,6 +30,7 @@ from ngos.log.store import LoggedEvent
 from ngos.protocol import PROTOCOL_VERSION, codec
 from ngos.protocol.catalog import SYSTEM_TOPIC
 from ngos.protocol.close import CloseCode
+from ngos.protocol.faults import ClientError
 from ngos.protocol.messages import (
     ConnectionEstablished,
     Event,
@@ -51,6 +56,9 @@ _log = structlog.get_logger("ngos.connection")
 class Connections:
     """The open connections of this node. `clock_ms` is Unix time."""
 
+    access: Access
+    door: Door
+    refusals: Refusals
     _registry: Registry
     _committer: Committer
     _hub: Hub
@@ -79,14 +87,30 @@ class Connections:
             in_flight=settings.in_flight,
         )
 
-    async def serve(self, transport: Transport, client_id: str | None) -> None:
-        """The life of an accepted connection, from its greeting to its close. A defect in it ends it alone."""
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many as there may be; asked when one more wants to be let in."""
+        if len(self.open) < self._settings.connections:
+            return False
+        self.refusals.count(Limit.CONNECTIONS)
+        return True
+
+    async def serve(
+        self, transport: Transport, client_id: str | None, identity: Identity | None = None, behind: str | None = None
+    ) -> None:
+        """The life of an accepted connection, from its greeting to its close. A defect in it ends it alone.
+
+        `identity`: whose it is, where that was proved already. `behind`: its address, where it comes by a proxy.
+        """
         connection = Connection(
             id=uuid4(),
             client_id=client_id or f"client_{secrets.token_hex(8)}",
             # Not the bare name: nobody who only calls himself so may be taken for who has proved it.
             subject=f"client:{client_id}" if client_id is not None else None,
             connected_at_ms=self._clock_ms(),
+            grant=self.access.grant_at_first,
+            pace=pace_of(self._settings, self.refusals),
+            refusals=self.refusals,
             transport=transport,
             registry=self._registry,
             committer=self._committer,
@@ -97,15 +121,22 @@ class Connections:
         structlog.contextvars.bind_contextvars(connection=str(connection.id))
         _log.info("connection.opened", client=connection.client_id)
         self.open[connection.id] = connection
+        if behind is not None:
+            self.door.enter_behind(behind)
         self.accepted += 1
         if self.draining:
             connection.end(CloseCode.RESTARTING)
         try:
+            if identity is not None:
+                self._identify(connection, identity)
             await connection.run(self._greeting(connection))
         except* Exception as group:
             incident("connection.defect", group)
         finally:
             del self.open[connection.id]
+            self.access.leave(connection)
+            if behind is not None:
+                self.door.leave_behind(behind)
             if not self.open:
                 self._all_gone.set()
             for topic in connection.subscriptions:
@@ -113,6 +144,12 @@ class Connections:
             verdict = connection.verdict or CloseCode.INTERNAL
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
             _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)
+
+    def _identify(self, connection: Connection, identity: Identity) -> None:
+        try:
+            self.access.admit(connection, identity)
+        except ClientError:  # others of the subject have come in since it was asked
+            connection.end(CloseCode.TOO_MANY_MESSAGES)
 
     def broadcast(self, type_: str, payload: bytes) -> int:
         """Send a message that belongs to no topic to every connection; returns to how many."""

@@ -42,6 +42,7 @@ class Core(Protocol):
     """Frames of one connection. `messages` are the complete ones that were received; the caller empties it.
 
     `other_frames` counts those that were not plain text in one piece: they cost four times as much to read.
+    `bare_frames` counts those that were no message and did not end one; the caller sets it back.
 
     Text that is not UTF-8 fails the connection with 1007 as soon as a frame of it is here (section 8.1), and a Close in
     the midst of a fragmented message is a Close like any other (section 5.4).
@@ -52,6 +53,7 @@ class Core(Protocol):
         self.extensions = [] if deflate is None else [deflate]
         self.messages: list[Received] = []
         self.other_frames = 0
+        self.bare_frames = 0
         self._between_frames = True
         self._parts = bytearray()
         self._utf8: codecs.IncrementalDecoder | None = None
@@ -107,10 +109,14 @@ class Core(Protocol):
         elif opcode is Opcode.BINARY and frame.fin:
             self.messages.append(Received(bytes(frame.data), False))
         elif opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.bare_frames += 1
             self._utf8 = _utf8_decoder() if opcode is Opcode.TEXT else None
             self._add(bytes(frame.data), last=False)
         elif opcode is Opcode.CONT:
+            self.bare_frames += not frame.fin
             self._add(bytes(frame.data), last=frame.fin)
+        else:
+            self.bare_frames += 1
 
     def _add(self, data: bytes, *, last: bool) -> None:
         if self._utf8 is not None:

@@ -14,17 +14,29 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from math import inf
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import hypercorn.trio.run
 import structlog
 import trio
+from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 
 REQUEST_S: Final = 30.0
 """What a request over HTTP may take, from the end of its headers to the last byte of its answer."""
+
+TURN_AWAY_S: Final = 1.0
+"""What it may take to tell somebody that there is no room."""
+TURNED_AWAY: Final = 64
+"""Those who are told so at once; the others are cut."""
+
+_AWAY: Final = {
+    status: b"HTTP/1.1 %b\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % line
+    for status, line in ((429, b"429 Too Many Requests"), (503, b"503 Service Unavailable"))
+}
+_TOO_LONG: Final = b"HTTP/1.1 431 "
 
 _log = structlog.get_logger("ngos")
 
@@ -40,6 +52,7 @@ class _Deadline:
         self.idle_s = idle_s
         self.request_s = request_s
         self.scope = trio.CancelScope()
+        self.is_first = True  # no request has begun yet
 
     async def restart(self, _task_group: object, _action: object) -> None:
         """The connection is idle."""
@@ -47,18 +60,42 @@ class _Deadline:
 
     async def stop(self) -> None:
         """A request has begun."""
+        self.is_first = False
         self.scope.deadline = trio.current_time() + self.request_s
+
+
+class Door(Protocol):
+    """Who is let in, by address; what is not `async` is not waited for."""
+
+    def enter(self, address: str) -> int:
+        """Let a connection in: 0, to be followed by `leave`; else the status to turn it away with, 429 or 503."""
+
+    def leave(self, address: str) -> None: ...
+
+    def timed_out(self) -> None:
+        """The first request of a connection did not come in time."""
+
+    def too_long(self) -> None:
+        """The headers of a request were too long."""
+
+
+class ServerConfig(Config):
+    """Hypercorn's, and who is let in; None: everybody."""
+
+    door: Door | None = None
 
 
 class Server(TCPServer):
     """Hypercorn's server of one connection."""
 
     request_s = REQUEST_S
+    turning_away: ClassVar[set[Server]] = set()
     successor: Callable[[], Awaitable[None]] | None = None
     idle_task: _Deadline  # type: ignore[assignment]
 
     def __init__(self, app: Any, config: Any, *args: Any) -> None:
         super().__init__(app, config, *args)
+        self.door: Door | None = getattr(config, "door", None)
         self.idle_task = _Deadline(config.keep_alive_timeout, self.request_s)
 
     def set_no_deadline(self) -> None:
@@ -67,9 +104,14 @@ class Server(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection until it ends, in whichever way; of exceptions it raises only Cancelled."""
+        address = _address(self.stream)
+        if self.door is not None and (status := self.door.enter(address)):
+            return await self._turn_away(status)
         try:
-            with self.idle_task.scope:
+            with self.idle_task.scope as scope:
                 await super().run()
+            if self.door is not None and self.idle_task.is_first and trio.current_time() >= scope.deadline:
+                self.door.timed_out()
             if self.successor is not None:
                 del self.protocol
                 await self.successor()
@@ -79,6 +121,28 @@ class Server(TCPServer):
                 last = traceback.extract_tb(exc.__traceback__)[-1]
                 where = f"{last.filename}:{last.lineno}"
                 _log.warning("http.connection_failed", reason=repr(exc)[:200], where=where)
+        finally:
+            if self.door is not None:
+                self.door.leave(address)
+
+    async def _turn_away(self, status: int) -> None:
+        """Say that there is no room. Over TLS, and where many are turned away, the connection is cut without a word."""
+        stream: Any = self.stream  # Hypercorn says it is TLS's
+        if isinstance(stream, trio.SocketStream):
+            if len(self.turning_away) < TURNED_AWAY:
+                self.turning_away.add(self)
+                try:
+                    with trio.move_on_after(TURN_AWAY_S):
+                        await stream.receive_some(MAX_RECV)  # closed unread, TCP would reset our answer
+                        await stream.send_all(_AWAY[status])
+                        await stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+                finally:
+                    self.turning_away.discard(self)
+            await stream.aclose()
+        else:
+            await trio.aclose_forcefully(stream)
 
     async def _read_data(self) -> None:
         """Hypercorn's loop, up to where an app has left the connection to a successor."""
@@ -95,6 +159,8 @@ class Server(TCPServer):
 
     async def protocol_send(self, event: Any) -> None:
         """Send for HTTP. Hypercorn shields it, and so waits for a peer that does not read, cancelled or not."""
+        if self.door is not None and isinstance(event, RawData) and event.data.startswith(_TOO_LONG):
+            self.door.too_long()
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             if isinstance(event, Updated) and not event.idle and isinstance(self.protocol.protocol, H2Protocol):
@@ -117,6 +183,16 @@ def install(*, request_s: float = REQUEST_S) -> None:
     """Serve by this all that Hypercorn serves in this process; `request_s` is what a request over HTTP may take."""
     Server.request_s = request_s
     hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined, assignment]
+
+
+def _address(stream: Any) -> str:
+    """The peer's address; empty where it has none, or is gone already."""
+    socket = getattr(stream, "transport_stream", stream).socket
+    try:
+        name = socket.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

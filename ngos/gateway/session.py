@@ -5,11 +5,16 @@ from __future__ import annotations
 from attrs import define, evolve, field
 
 from ngos.config import Settings
+from ngos.gateway.access import Access
 from ngos.gateway.connection import Connection
+from ngos.gateway.limits import Limit, Refusals
 from ngos.gateway.replay import Replay
 from ngos.log.history import History
 from ngos.log.hub import ExtentReader, Hub
+from ngos.protocol.catalog import OWN_TOPICS
+from ngos.protocol.close import CloseCode
 from ngos.protocol.commands import Authenticate, Ping, Subscribe, Unsubscribe
+from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Authenticated, Pong, Reply, Subscribed, Unsubscribed
 from ngos.protocol.values import Position
@@ -21,6 +26,8 @@ from ngos.services.topics import Topics
 class Session:
     """What a connection asks about itself."""
 
+    _access: Access
+    _refusals: Refusals
     _hub: Hub
     _history: History
     _read_extent: ExtentReader
@@ -34,17 +41,25 @@ class Session:
         return Pong(message_id=call.command_id)
 
     @answers(Authenticate)
-    async def authenticate(self, _command: Authenticate, call: Call) -> Reply:
-        """Nobody has to authenticate yet: any token is taken, and the client is who it says it is."""
-        return Authenticated(subject=call.client_id, expires_at=None)
+    async def authenticate(self, command: Authenticate, call: Call) -> Reply:
+        """Say who one is, at first and anew. Where nobody has to, any token is taken."""
+        if self._access.verifier is None:
+            return Authenticated(subject=call.client_id, expires_at=None)
+        identity = await self._access.identify(command.token)
+        try:
+            self._access.admit(call.connection, identity)
+        except ClientError as exc:
+            if exc.code is ErrorCode.RATE_LIMITED:
+                call.connection.end(CloseCode.TOO_MANY_MESSAGES)
+            raise
+        return Authenticated(subject=identity.subject, expires_at=iso_of_ms(round(identity.expires_at_s * 1000)))
 
     @answers(Subscribe)
     async def subscribe(self, command: Subscribe, call: Call) -> Reply:
         connection: Connection = call.connection
         name = command.topic
-        if name not in connection.subscriptions and len(connection.subscriptions) >= self._settings.subscriptions:
-            message = f"a connection may follow {self._settings.subscriptions} topics: unsubscribe from one first"
-            raise ClientError(ErrorCode.TOO_MANY_SUBSCRIPTIONS, message)
+        if name not in connection.subscriptions:
+            self._check_room(connection, name)
         if not self._topics.is_durable(name):
             self._hub.add(name, connection, after=None)
             connection.subscribe(name)
@@ -74,6 +89,17 @@ class Session:
             recovered=since is not None,
             replay=0 if since is None else position.seq - since,
         )
+
+    def _check_room(self, connection: Connection, name: str) -> None:
+        custom = sum(topic not in OWN_TOPICS for topic in connection.subscriptions) if name not in OWN_TOPICS else 0
+        for limit, most, count, what in (
+            (Limit.SUBSCRIPTIONS, self._settings.subscriptions, len(connection.subscriptions), "topics"),
+            (Limit.CUSTOM_TOPICS, self._settings.custom_topics, custom, "custom topics"),
+        ):
+            if count >= most:
+                self._refusals.count(limit)
+                message = f"a connection may follow {most} {what}: unsubscribe from one first"
+                raise ClientError(ErrorCode.TOO_MANY_SUBSCRIPTIONS, message)
 
     async def _start(self, command: Subscribe) -> tuple[int | None, Position]:
         """Where a subscription to a durable topic starts: the `since` that it asks for, if the log holds what follows.

@@ -54,6 +54,10 @@ class Transport(Protocol):
         """The next text message that is here, as UTF-8; None: `more` must be waited for. Raises BinaryMessage."""
         ...
 
+    def bare_frames(self) -> int:
+        """The frames since the last call that were no message: Pings, Pongs and fragments but for the last of each."""
+        ...
+
     async def more(self) -> None:
         """Wait for more messages. Raises PeerLeft; over plain ASGI, the caller is cancelled when the peer leaves."""
         ...
@@ -138,6 +142,9 @@ class FrameTransport:
             return message.data
         raise BinaryMessage
 
+    def bare_frames(self) -> int:
+        return self._channel.take_bare_frames()
+
     async def more(self) -> None:
         try:
             await self._channel.read()
@@ -200,6 +207,9 @@ class AsgiTransport:
         if isinstance(self._message, str):
             return self._message.encode()
         raise BinaryMessage
+
+    def bare_frames(self) -> int:
+        return 0  # the server's affair
 
     async def more(self) -> None:
         self._message = await self._websocket.receive()

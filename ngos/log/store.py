@@ -15,6 +15,7 @@ from attrs import frozen
 
 from ngos.log.replies import CommandKey
 from ngos.log.sql import Connection, Transaction, json_parameter
+from ngos.protocol.faults import NoRoom
 
 TURN: Final = 1000
 """Events that are got ready before other tasks get a turn: a cascade may be long."""
@@ -243,18 +244,40 @@ async def read_extents(conn: Connection, topics: Sequence[str]) -> dict[str, Ext
     return {topic: Extent(epoch, seq, pruned) for topic, epoch, seq, pruned in rows}
 
 
-async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
-    """Give each durable topic a row, and with it an epoch. In name order, so that two nodes can't deadlock."""
+async def ensure_topics(conn: Connection, topics: Iterable[str], most: int) -> set[str]:
+    """Give each durable topic a row, and with it an epoch, while there are fewer than `most`; returns those without.
+
+    In name order, so that two nodes can't deadlock; who adds some at the same time may go over `most` by as many.
+    """
+    wanted = set(topics)
+    missing = wanted - await _present(conn, wanted)
+    if not missing:
+        return set()
     await conn.execute(
-        "insert into topics (topic) select unnest(%s::text[]) on conflict do nothing", [sorted(set(topics))]
+        """
+        insert into topics (topic)
+        select topic from unnest(%s::text[]) as topic order by topic
+        limit greatest(0, %s - (select count(*) from topics)) on conflict do nothing
+        """,
+        [sorted(missing), most],
     )
+    return missing - await _present(conn, missing)
 
 
-async def read_extent(conn: Connection, topic: str) -> Extent:
-    """What the log holds of a durable topic; the topic gets a row if it had none."""
+async def _present(conn: Connection, topics: Iterable[str]) -> set[str]:
+    rows = await conn.execute("select topic from topics where topic = any(%s)", [sorted(topics)])
+    return {topic for (topic,) in await rows.fetchall()}
+
+
+async def read_extent(conn: Connection, topic: str, most: int) -> Extent:
+    """What the log holds of a durable topic; the topic gets a row if it had none, and there are fewer than `most`.
+
+    Raises NoRoom where there are not.
+    """
     extents = await read_extents(conn, [topic])
     if not extents:
-        await ensure_topics(conn, [topic])
+        if await ensure_topics(conn, [topic], most):
+            raise NoRoom(most)
         extents = await read_extents(conn, [topic])
     return extents[topic]
 

@@ -22,7 +22,7 @@ from cattrs import AttributeValidationNote, ClassValidationError, ForbiddenExtra
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
 from ngos.protocol.converters import LENIENT, OMITTING, STRICT, WRITER
-from ngos.protocol.faults import DecodeError, ErrorCode
+from ngos.protocol.faults import DecodeError, ErrorCode, TooDeep
 from ngos.protocol.messages import Message
 from ngos.protocol.rules import INT64_MAX, RuleError
 
@@ -56,16 +56,16 @@ class Received:
         return UUID(bytes=blake2b(payload, digest_size=16).digest())
 
 
-def decode(data: bytes) -> Received:
-    """Read one message from a client.
+def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Received:
+    """Read one message from a client, nested no deeper than `max_depth`.
 
     Raises DecodeError (the sender's fault) with code invalid_json, invalid_message, unknown_type or
     invalid_payload; its `details["errors"]` lists every fault with its path.
     """
     try:
-        envelope = decode_object(data)
+        envelope = decode_object(data, max_depth)
     except DecodeError as exc:
-        exc.command_id = _id_in(data)
+        exc.command_id = id_in(data)
         raise
     command_id = envelope.get("id")
     faults: list[tuple[str, str]] = []
@@ -96,14 +96,17 @@ def _is_id(value: Any) -> TypeGuard[str]:
     return type(value) is str and 1 <= len(value) <= 128 and "\0" not in value
 
 
-def _id_in(data: bytes) -> str | None:
-    """Return the id in what `decode_object` refuses, if it can be read: its sender waits for an answer to it.
+def id_in(data: bytes) -> str | None:
+    """Return the id in what is not decoded, or can't be, if it can be read: its sender waits for an answer to it.
 
-    Its sender took it for JSON, as what is nested too deeply is, and half of a surrogate pair, which JSON.stringify
-    writes, and NaN, which Python does: Python's reader takes them all.
+    What is not JSON its sender may have taken for it: half of a surrogate pair, which JSON.stringify writes, and NaN,
+    which Python does. Python's reader takes them all.
     """
     try:
-        envelope = json.loads(data)
+        try:
+            envelope = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            envelope = json.loads(data)
         command_id = envelope.get("id") if type(envelope) is dict else None
         if not _is_id(command_id):
             return None
@@ -113,8 +116,8 @@ def _id_in(data: bytes) -> str | None:
     return command_id
 
 
-def decode_object(data: bytes) -> dict[str, Any]:
-    """Read a JSON object that is nested no deeper than MAX_DEPTH. Raises DecodeError (invalid_json)."""
+def decode_object(data: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Read a JSON object that is nested no deeper than `max_depth`. Raises DecodeError (invalid_json)."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -122,8 +125,8 @@ def decode_object(data: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise DecodeError(ErrorCode.INVALID_JSON, "the message is not a JSON object")
     # Few brackets can't nest deeply; only where there are many is it worth a walk.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise DecodeError(ErrorCode.INVALID_JSON, f"the message is nested deeper than {MAX_DEPTH}")
+    if data.count(b"{") + data.count(b"[") > max_depth and _deeper_than(value, max_depth):
+        raise TooDeep(ErrorCode.INVALID_JSON, f"the message is nested deeper than {max_depth}")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 from ngos.errors import NgosError
@@ -52,6 +53,22 @@ class DecodeError(ClientError):
     def __init__(self, code: ErrorCode, message: str, *, command_id: str | None = None, **details: Any) -> None:
         super().__init__(code, message, **details)
         self.command_id = command_id
+
+
+class TooDeep(DecodeError):
+    """It is nested deeper than the limit."""
+
+
+class NoRoom(ClientError):
+    """The log keeps as many topics as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(ErrorCode.FORBIDDEN, f"the log keeps {most} durable topics already: use one of those")
+
+
+def rate_limited(retry_after_s: float, message: str = "too much at once: wait, then send it again") -> ClientError:
+    """Section 7: over a limit that time mends."""
+    return ClientError(ErrorCode.RATE_LIMITED, message, retry_after_ms=ceil(retry_after_s * 1000))
 
 
 def unavailable() -> CommandFailed:

@@ -17,7 +17,7 @@ from ngos.log.write import CustomEvent, Outcome, Write
 from ngos.protocol import codec
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS, OWN_TOPICS
 from ngos.protocol.commands import Publish
-from ngos.protocol.faults import ClientError, ErrorCode
+from ngos.protocol.faults import ClientError, ErrorCode, NoRoom
 from ngos.protocol.messages import Published
 from ngos.protocol.values import Position
 from ngos.services.handlers import Call, answers, writes
@@ -30,10 +30,15 @@ def now_ms() -> int:
 
 @define(eq=False)
 class Topics:
-    """The topic service. `durable_patterns` name custom topics that are logged, with `*` and `?`."""
+    """The topic service.
+
+    `durable_patterns` name custom topics that are logged, with `*` and `?`; of those, and of the server's own, there
+    are at most `most_durable`.
+    """
 
     _hub: Hub
     _durable_patterns: tuple[str, ...]
+    _most_durable: int
     is_durable: Callable[[str], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -48,9 +53,13 @@ class Topics:
     @writes(Publish, when=lambda self, command: self.is_durable(command.topic) and command.topic not in OWN_TOPICS)
     async def publish_durable(self, tx: Transaction, writes: Sequence[Write[Publish]]) -> Sequence[Outcome]:
         commands = [write.command for write in writes]
-        await store.ensure_topics(tx.conn, {command.topic for command in commands})
+        refused = await store.ensure_topics(tx.conn, {command.topic for command in commands}, self._most_durable)
         return [
-            Outcome(_published, (CustomEvent(command.topic, command.type, codec.tight(orjson.dumps(command.payload))),))
+            Outcome(NoRoom(self._most_durable))
+            if command.topic in refused
+            else Outcome(
+                _published, (CustomEvent(command.topic, command.type, codec.tight(orjson.dumps(command.payload))),)
+            )
             for command in commands
         ]
 

@@ -1,14 +1,15 @@
-"""Who may come in: `client_id`, `Origin`, and loopback for the routes of administrators. Pure."""
+"""What a request says of itself: `client_id`, `Origin`, and whether it is of this machine. Pure."""
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Mapping
 from typing import Final, get_args
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from werkzeug.datastructures import Headers
 
+from ngos.gateway.door import is_loopback
 from ngos.protocol.rules import ClientId, RuleError
 
 _CLIENT_ID = get_args(ClientId)[1]
@@ -21,6 +22,7 @@ class Rejection(Exception):
 
     status: int
     message: str
+    headers: Mapping[str, str] = field(factory=dict)
 
 
 def check_client_id(values: list[str]) -> str | None:
@@ -37,17 +39,24 @@ def check_client_id(values: list[str]) -> str | None:
 
 
 def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
-    """A browser's page may connect if the list is empty, has its origin or `*`, or it is our own. Raises 403."""
+    """A browser's page may connect if the list has its origin or `*`, or it is our own. Raises 403.
+
+    Without a list a page of this machine may too, where we are called by a name of this machine: whoever serves it
+    runs programs here.
+    """
     origin = headers.get("Origin")
-    if origin is not None and allowed and "*" not in allowed and origin not in allowed and not _own(origin, headers):
-        raise Rejection(403, "this origin is not allowed")
+    if origin is None or "*" in allowed or origin in allowed or _own(origin, headers):
+        return
+    if not allowed and _is_this_machine(_netloc(origin)) and _is_this_machine(headers.get("Host", "")):
+        return
+    raise Rejection(403, "this origin is not allowed: NGOS_ALLOWED_ORIGINS lists those that are")
 
 
 def check_not_foreign(headers: Headers, allowed: tuple[str, ...]) -> None:
     """A page of another site must not post in its visitor's name: its origin must be listed, or ours. Raises 403."""
     origin = headers.get("Origin")
     if origin is not None and origin not in allowed and not _own(origin, headers):
-        raise Rejection(403, "this origin is not allowed")
+        raise Rejection(403, "this origin is not allowed: NGOS_ALLOWED_ORIGINS lists those that are")
 
 
 def check_loopback(headers: Headers, address: str | None) -> None:
@@ -57,15 +66,20 @@ def check_loopback(headers: Headers, address: str | None) -> None:
     """
     names = {name.lower() for name, _ in headers}
     forwarded = names & _OF_PROXIES or any(name.startswith("x-forwarded-") for name in names)
-    if forwarded or not _is_loopback(address) or not _is_this_machine(headers.get("Host", "")):
+    if forwarded or not is_loopback(address) or not _is_this_machine(headers.get("Host", "")):
         raise Rejection(403, "only from this machine")
 
 
 def _own(origin: str, headers: Headers) -> bool:
+    return _netloc(origin) == headers.get("Host", "").lower() != ""
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an origin; empty where it has none, as `null` does."""
     try:
-        return urlsplit(origin).netloc == headers.get("Host", "").lower()
+        return urlsplit(origin).netloc
     except ValueError:
-        return False
+        return ""
 
 
 def _is_this_machine(host: str) -> bool:
@@ -73,13 +87,4 @@ def _is_this_machine(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
         return False
-    return name == "localhost" or _is_loopback(name)
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return False
-    # What listens on IPv4 and IPv6 at once sees the former mapped into the latter.
-    return ((parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None) or parsed).is_loopback
+    return name == "localhost" or is_loopback(name)

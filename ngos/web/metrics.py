@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import trio
 from attrs import define
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,6 +36,18 @@ class Collector:
         for code, count in sorted(self._connections.closes.items()):
             closes.add_metric([str(int(code))], count)
         yield closes
+        refused = CounterMetricFamily("ngos_refused", "What met a limit, by its setting.", labels=["limit"])
+        for limit, count in self._connections.refusals.counts.items():
+            refused.add_metric([limit], count)
+        yield refused
+        if (verifier := self._connections.access.verifier) is not None:
+            tokens = CounterMetricFamily("ngos_tokens_refused", "Tokens that were not valid.", labels=["reason"])
+            for reason, count in verifier.refusals.items():
+                tokens.add_metric([reason], count)
+            yield tokens
+        yield GaugeMetricFamily("ngos_sockets", "TCP connections.", self._connections.door.open)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield GaugeMetricFamily("ngos_trio_tasks", "Tasks of the event loop.", tasks)
         waiting = self._connections.backlog.bytes
         yield GaugeMetricFamily("ngos_mailbox_bytes", "Bytes that wait for clients.", waiting)
         yield GaugeMetricFamily("ngos_subscriptions", "Subscriptions.", sum(self._hub.counts().values()))

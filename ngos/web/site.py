@@ -30,6 +30,7 @@ from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import CommandFailed, DecodeError, ErrorCode, unavailable
 from ngos.web import guard
 from ngos.web.assets import POLICY, Asset, load_page
+from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
 
 RETRY_AFTER_S: Final = "1"
@@ -44,11 +45,15 @@ _STATUS: Final = {
 }
 
 
+_REJECTED: Final = {status: code for code, status in _STATUS.items()}
+
+
 @define(eq=False)
 class Parts:
     """What the routes are about. `unready` says why the server can't serve; nothing: it can."""
 
     settings: Settings
+    gate: Gate
     connections: Connections
     hub: Hub
     once: Once
@@ -94,58 +99,68 @@ def make_site(parts: Parts) -> QuartTrio:
     """The app. It owns nothing: all state is in `parts`."""
     site = _Site("ngos", static_folder=None)
     site.config["MAX_CONTENT_LENGTH"] = parts.settings.message_bytes
-    settings = parts.settings
+    settings, gate, connections = parts.settings, parts.gate, parts.connections
 
     @site.websocket("/ws")
     async def ws() -> None:
         guard.check_origin(websocket.headers, settings.allowed_origins)
         client_id = guard.check_client_id(websocket.args.getlist("client_id"))
-        if parts.connections.draining:
+        if connections.draining:
             raise guard.Rejection(503, "restarting")
+        identity = await gate.let_connect(websocket.headers)
+        if connections.is_full:
+            raise guard.Rejection(503, "the server is full")
+        behind = gate.let_behind(websocket)
         transport = transport_of(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
         await websocket.accept()
-        await transport.begin(partial(parts.connections.serve, transport, client_id))
+        await transport.begin(partial(connections.serve, transport, client_id, identity, behind))
+
+    @site.before_request
+    async def count() -> None:
+        gate.count(request)
 
     for path, asset in load_page().items():
         site.add_url_rule(f"/{path}", f"page/{path}", partial(_asset, asset), methods=["GET"])
 
     @site.get("/ws/stats")
     async def stats() -> Response:
+        await gate.let_read(request)
         counts = parts.hub.counts()
         return _json(
             {
-                "active_connections": len(parts.connections.open),
+                "active_connections": len(connections.open),
                 "topics": counts,
                 "total_subscriptions": sum(counts.values()),
             }
         )
 
     @site.get("/ws/connections")
-    async def connections() -> Response:
-        guard.check_loopback(request.headers, request.remote_addr)
+    async def list_connections() -> Response:
+        await gate.let_administer(request)
         rows = [
             {
                 "connection_id": connection.id,
                 "client_id": connection.client_id,
                 "connected_at": iso_of_ms(connection.connected_at_ms),
                 "subscriptions": list(connection.subscriptions),
-                "metadata": {},
+                "metadata": {} if connection.identity is None else {"subject": connection.identity.subject},
             }
-            for connection in parts.connections.open.values()
+            for connection in connections.open.values()
         ]
         return _json({"count": len(rows), "connections": rows})
 
     @site.post("/ws/broadcast")
     async def broadcast() -> Response:
-        guard.check_loopback(request.headers, request.remote_addr)
         guard.check_not_foreign(request.headers, settings.allowed_origins)
+        await gate.let_administer(request)
         publish = await _posted("broadcast")
-        recipients = parts.connections.broadcast(publish.type, orjson.dumps(publish.payload))
+        recipients = connections.broadcast(publish.type, orjson.dumps(publish.payload))
         return _json({"status": "broadcasted", "recipients": recipients})
 
     @site.post("/ws/publish/<topic>")
     async def publish(topic: str) -> Response:
         guard.check_not_foreign(request.headers, settings.allowed_origins)
+        await gate.let_publish(request, topic, request.content_length or 0)
         command = await _posted(topic)
         subscribers = parts.hub.counts().get(topic, 0)
         reply = await parts.once(command, HTTP_CLIENT_ID)
@@ -173,6 +188,7 @@ def make_site(parts: Parts) -> QuartTrio:
 
     @site.get("/metrics")
     async def metrics() -> Response:
+        await gate.let_read(request)
         return Response(parts.collector.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @site.get("/asyncapi.json")
@@ -181,10 +197,13 @@ def make_site(parts: Parts) -> QuartTrio:
 
     @site.errorhandler(guard.Rejection)
     async def rejected(exc: guard.Rejection) -> Response:
-        return _error(exc.status, "rejected", exc.message)
+        response = _error(exc.status, _REJECTED.get(exc.status, "rejected"), exc.message)
+        response.headers.update(exc.headers)
+        return response
 
     @site.errorhandler(CommandFailed)
     async def failed(exc: CommandFailed) -> Response:
+        connections.refusals.note(exc)
         return _error(_STATUS.get(exc.code, 400), exc.code, exc.message, exc.details)
 
     @site.errorhandler(StorageUnavailable)
@@ -244,6 +263,8 @@ async def _asset(asset: Asset) -> Response:
 
 def _json(value: object, status: int = 200) -> Response:
     response = Response(orjson.dumps(value), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     if status in (429, 503):
         response.headers["Retry-After"] = RETRY_AFTER_S
     return response

@@ -11,8 +11,10 @@ import orjson
 import trio
 from attrs import define, field
 
+from ngos.auth.grants import EVERYTHING
 from ngos.config import Settings
 from ngos.gateway.connection import Connection
+from ngos.gateway.limits import Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
@@ -83,6 +85,9 @@ class FakeTransport:
         if isinstance(message, PeerLeft):
             raise message
         return message
+
+    def bare_frames(self) -> int:
+        return 0
 
     async def more(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -181,16 +186,21 @@ def connection_of(
     backlog: Backlog | None = None,
     **settings: Any,
 ) -> Connection:
-    """A connection over fakes; its clock stands at 0."""
+    """A connection over fakes, that may do everything; its clock stands at 0."""
+    chosen = Settings(**settings)
+    refusals = Refusals()
     return Connection(
         id=UUID(int=1),
         client_id="me",
         subject=None,
         connected_at_ms=0,
+        grant=EVERYTHING,
+        pace=pace_of(chosen, refusals),
+        refusals=refusals,
         transport=transport,
         registry=registry_of(answer),
         committer=committer or FakeCommitter(),  # type: ignore[arg-type]
-        settings=Settings(**settings),
+        settings=chosen,
         clock_ms=lambda: 0,
         backlog=backlog or Backlog(1 << 30),
     )

@@ -11,6 +11,7 @@ from attrs import field, frozen
 
 from ngos.config import Settings
 from ngos.errors import StorageUnavailable
+from ngos.gateway.limits import Refusals
 from ngos.gateway.session import Session
 from ngos.log.hub import Hub
 from ngos.log.store import Extent
@@ -39,7 +40,8 @@ async def test_nothing_stays_of_a_subscribe_that_failed(cancelled: bool) -> None
         raise StorageUnavailable("no")
 
     hub, history = Hub(read_extent), object()
-    session = Session(hub, history, fail, Topics(hub, ()), Settings())  # type: ignore[arg-type]
+    nobody: Any = None
+    session = Session(nobody, Refusals(), hub, history, fail, Topics(hub, (), 100), Settings())  # type: ignore[arg-type]
     ahead = Subscribe(topic="tokens", since=11)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)

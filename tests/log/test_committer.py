@@ -38,7 +38,7 @@ class Probe:
 
 async def apply(tx: Transaction, writes: Sequence[Write[Any]]) -> Sequence[Outcome]:
     probes: list[Probe] = [write.command for write in writes]
-    await store.ensure_topics(tx.conn, [TOPIC])
+    await store.ensure_topics(tx.conn, [TOPIC], 100)
     outcomes = []
     for probe in probes:
         if probe.what == "defect":

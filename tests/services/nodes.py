@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import trio
 from attrs import define, field, frozen
 
 from ngos.errors import StorageUnavailable
+from ngos.gateway.access import Access
+from ngos.gateway.limits import Refusals
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.log import store
@@ -182,14 +185,16 @@ async def open_node(
 
         async def read_extent(topic: str) -> store.Extent:
             async with pool.connection() as conn:
-                return await store.read_extent(conn, topic)
+                return await store.read_extent(conn, topic, 100)
 
         hub = Hub(read_extent)
         relay = Relay(hub, pool)
         committer = Committer(pool, relay)
-        topics = Topics(hub, durable_topics)
+        topics = Topics(hub, durable_topics, 100)
         history = History(pool, hub.encode)
-        session = Session(hub, history, read_extent, topics, settings_for(database_url))
+        settings, refusals = settings_for(database_url), Refusals()
+        access = Access(None, settings, refusals, time.time)
+        session = Session(access, refusals, hub, history, read_extent, topics, settings)
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)

@@ -145,11 +145,31 @@ async def test_origins(database_url: str) -> None:
                 assert "connection.established" == (await socket.message())["type"]
 
 
-async def test_any_origin_where_none_is_listed(shared: Running) -> None:
-    """Without a list, pages of any origin may connect."""
-    for origin in ("https://any.example", "null", "http://["):
+async def test_origins_where_none_is_listed(shared: Running) -> None:
+    """Without a list, a page from elsewhere is 403, and may not pass for one of this machine; those come in."""
+    for origin in (
+        "https://evil.example",
+        "null",
+        "http://[",
+        "http://localhost.evil.example",
+        "http://localhost@evil",
+    ):
+        assert_error(await knock(shared.http, headers={"Origin": origin}), 403)
+    for origin in ("http://localhost:3000", "https://127.0.0.1", "http://[::1]:8080", shared.http):
         async with raw_socket(shared.http, headers={"Origin": origin}) as socket:
             await socket.message()
+    headers = {"Origin": "http://localhost:3000", "Host": "ngos.example"}
+    assert_error(await knock(shared.http, headers=headers), 403)
+
+
+async def test_any_origin_where_that_is_written_out(database_url: str) -> None:
+    """With `*`, pages of any origin may connect, and still not post in their visitors' names."""
+    async with running_server(database_url, allowed_origins=("*",)) as server:
+        for origin in ("https://any.example", "null", "http://["):
+            async with raw_socket(server.http, headers={"Origin": origin}) as socket:
+                await socket.message()
+            answer = await request(server.http, "POST", "/ws/publish/mine", body=EVENT, headers={"Origin": origin})
+            assert_error(answer, 403)
 
 
 @pytest.mark.parametrize("path", ["/", "/ws/", "/wss", "/ws/stats", "/nothing"])

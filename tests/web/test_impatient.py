@@ -10,7 +10,6 @@ import pytest
 import trio
 from h2.connection import H2Connection
 from h2.events import PingAckReceived
-from hypercorn.config import Config
 
 from ngos.gateway.server import Server
 from tests.servers import Running
@@ -80,12 +79,12 @@ HALF = {
 }
 
 
+@pytest.mark.settings(handshake_s=0.3)
 @pytest.mark.parametrize("what", HALF)
 async def test_idle_connections_end_and_nothing_else_does(
     target: Running, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Tries to keep a connection by sending nothing, or half of something; or to end the server by its end."""
-    monkeypatch.setattr(Config, "keep_alive_timeout", 0.3)
     monkeypatch.setattr(Server, "request_s", 0.3)
     host, port = origin_of(target.http)
     async with raw_socket(target.http) as bystander, await trio.open_tcp_stream(host, port) as stream:
