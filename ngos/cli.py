@@ -29,6 +29,7 @@ from ngos.loading import load, load_settings, shown
 from ngos.operate import migrate, missing_server, verify
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.codec import Envelope
+from ngos.token_cli import token_group
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8000/ws"
 
@@ -62,6 +63,7 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
 
 cli.add_command(migrate)
 cli.add_command(verify)
+cli.add_command(token_group)
 
 
 def _say_ready(address: str, *, hints: bool) -> None:
