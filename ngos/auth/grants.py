@@ -63,10 +63,7 @@ NOTHING: Final = Grant(frozenset(), (), ())
 
 @frozen
 class Identity:
-    """Who holds a token that was verified.
-
-    `expires_at_s`, in Unix seconds, is when the same token begins to be refused: its `exp` and the leeway.
-    """
+    """Who holds a token that was verified. `expires_at_s` is its `exp`, in Unix seconds, without leeway."""
 
     subject: str
     grant: Grant

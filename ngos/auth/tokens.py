@@ -119,7 +119,7 @@ def judge(claims: dict[str, Any], rules: Rules, now_s: float) -> Identity:
     subject = claims.get("sub")
     if not is_subject(subject):
         raise Fault(Refusal.SUBJECT)
-    return Identity(subject, _grant(claims, rules.claim), expires_s + rules.leeway_s)
+    return Identity(subject, _grant(claims, rules.claim), expires_s)
 
 
 def is_subject(value: Any) -> TypeGuard[str]:
