@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -16,6 +18,7 @@ from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.daemon import listen, serve_http
 from ngos.gateway.frames import EXTENSION
+from tests.databases import TestServer
 
 TRANSPORTS = ("frames", "plain-asgi")
 """The ways to a client: by our frames' extension of ASGI, and without it, as on another server."""
@@ -54,6 +57,27 @@ async def running_server(database_url: str, *, transport: str = "frames", **over
             port = listener.getsockname()[1]
             yield Running(app, f"ws://127.0.0.1:{port}/ws", f"http://127.0.0.1:{port}")
             nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def shared_server(postgres_server: TestServer, **overrides: Any) -> Iterator[Running]:
+    """A server in a thread of its own, for many tests: only its addresses may be used."""
+    conninfo = postgres_server.create_database()
+    started: queue.SimpleQueue[tuple[Running, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.SimpleQueue()
+
+    async def serve() -> None:
+        with trio.CancelScope() as scope:
+            async with running_server(conninfo, **overrides) as running:
+                started.put((running, trio.lowlevel.current_trio_token(), scope))
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=(serve,), name="shared-server")
+    thread.start()
+    running, token, scope = started.get(timeout=30)
+    yield running
+    token.run_sync_soon(scope.cancel)
+    thread.join(10)
+    postgres_server.drop_database(conninfo)
 
 
 def _without_extension(site: Any) -> Any:

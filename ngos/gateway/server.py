@@ -22,11 +22,13 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.tcp_server import TCPServer
 
 REQUEST_S: Final = 30.0
 """What a request over HTTP may take, from the end of its headers to the last byte of its answer."""
 
+READ_BYTES: Final = 4 * 1024
+"""What is read at once: by so much the headers of a request may be longer than the limit, which h11 looks at then."""
 TURN_AWAY_S: Final = 1.0
 """What it may take to tell somebody that there is no room."""
 TURNED_AWAY: Final = 64
@@ -133,7 +135,7 @@ class Server(TCPServer):
                 self.turning_away.add(self)
                 try:
                     with trio.move_on_after(TURN_AWAY_S):
-                        await stream.receive_some(MAX_RECV)  # closed unread, TCP would reset our answer
+                        await stream.receive_some(READ_BYTES)  # closed unread, TCP would reset our answer
                         await stream.send_all(_AWAY[status])
                         await stream.send_eof()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -149,7 +151,7 @@ class Server(TCPServer):
         data = b" "
         while data:
             try:
-                data = bytes(await self.stream.receive_some(MAX_RECV))
+                data = bytes(await self.stream.receive_some(READ_BYTES))
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 break
             await self.protocol.handle(RawData(data))

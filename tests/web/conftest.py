@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,7 +10,7 @@ from structlog.testing import capture_logs
 
 from ngos.client.trio import connect
 from tests.databases import TestServer
-from tests.servers import Running, running_server
+from tests.servers import Running, shared_server
 from tests.web.wire import request
 
 
@@ -51,20 +49,6 @@ async def target(server: Running) -> AsyncIterator[Running]:
 
 @pytest.fixture(scope="module")
 def shared(postgres_server: TestServer) -> Iterator[Running]:
-    """A server for a whole module, in a thread of its own: only its addresses may be used."""
-    conninfo = postgres_server.create_database()
-    started: queue.SimpleQueue[tuple[Running, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.SimpleQueue()
-
-    async def serve() -> None:
-        with trio.CancelScope() as scope:
-            async with running_server(conninfo) as running:
-                started.put((running, trio.lowlevel.current_trio_token(), scope))
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=(serve,), name="shared-server")
-    thread.start()
-    running, token, scope = started.get(timeout=30)
-    yield running
-    token.run_sync_soon(scope.cancel)
-    thread.join(10)
-    postgres_server.drop_database(conninfo)
+    """A server for a whole module."""
+    with shared_server(postgres_server) as running:
+        yield running
