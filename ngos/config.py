@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ def _expanded(path: str | Path) -> Path:
 
 def _expanded_if_set(path: str | Path | None) -> Path | None:
     return None if path is None else _expanded(path)
+
+
+def _networks(_settings: object, _field: object, values: tuple[str, ...]) -> None:
+    for value in values:
+        ip_network(value)
 
 
 @frozen(kw_only=True)
@@ -114,7 +120,11 @@ class Settings:
     )
     proxies: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "Addresses of reverse proxies, whose X-Forwarded-For says who the client is."},
+        validator=_networks,
+        metadata={
+            "help": "Addresses of reverse proxies, whose X-Forwarded-For says who the client is.",
+            "takes": "addresses and networks, as 10.0.0.0/8, separated by commas",
+        },
     )
     message_bytes: int = field(
         default=64 * KIB, validator=ge(KIB), metadata={"help": "Largest message from a client, bytes; over it: 1009."}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,9 +89,13 @@ def expected(name: str) -> str:
         if isinstance(values, range):
             return f"{kind} from {values[0]} to {values[-1]}"
         return "one of " + ", ".join(map(str, values))
-    if bounds := _find(attribute.validator, "bound"):
-        return f"{kind}, at least {max(bounds):g}"
-    return kind
+    if takes := attribute.metadata.get("takes"):
+        return str(takes)
+    least = [bound for bound, is_least in _bounds(attribute.validator) if is_least]
+    most = [bound for bound, is_least in _bounds(attribute.validator) if not is_least]
+    if least and most:
+        return f"{kind} from {max(least):g} to {min(most):g}"
+    return f"{kind}, at least {max(least):g}" if least else kind
 
 
 def shown(value: object) -> str:
@@ -116,6 +120,14 @@ def _fault(name: str, value: object) -> str | None:
         secret = attribute.type in SECRETS
         return f"must be {expected(name)}" + ("" if secret else f", not {value!r}")
     return None
+
+
+def _bounds(validator: Any) -> Iterator[tuple[float, bool]]:
+    """The bounds of a validator of attrs and of those that it joins, and whether each is the least."""
+    if hasattr(validator, "bound"):
+        yield validator.bound, validator.compare_op == ">="
+    for inner in getattr(validator, "_validators", ()):
+        yield from _bounds(inner)
 
 
 def _find(validator: Any, what: str) -> list[Any]:

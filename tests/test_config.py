@@ -50,7 +50,7 @@ def test_file_named_by_variable(monkeypatch: pytest.MonkeyPatch, file: Path) -> 
 def test_types(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     """Lists split at commas or come as arrays; numbers, paths and secrets get their types."""
     monkeypatch.setenv("NGOS_DURABLE_TOPICS", "chat.*, room:?,")
-    monkeypatch.setenv("NGOS_DATABASE_URL", "postgresql://u:secret@h/d")
+    monkeypatch.setenv("NGOS_DATABASE_URL", "postgresql://u:hidden@h/d")
     monkeypatch.setenv("NGOS_DRAIN_S", "1.5")
     file.write_text('[ngos]\nallowed_origins = ["https://a", "https://b"]\ndata_dir = "~/x"\ndatabase_query_s = 2\n')
     settings = load_settings({}, file)
@@ -59,8 +59,8 @@ def test_types(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     assert (1.5, 2.0, Path.home() / "x") == (settings.drain_s, settings.database_query_s, settings.data_dir)
     assert type(settings.database_query_s) is float
     assert isinstance(settings.database_url, ts.SecretStr)
-    assert "postgresql://u:secret@h/d" == settings.database_url
-    assert "secret" not in repr(settings) + shown(settings.database_url)
+    assert "postgresql://u:hidden@h/d" == settings.database_url
+    assert "hidden" not in repr(settings) + shown(settings.database_url)
 
 
 def test_empty_variables_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

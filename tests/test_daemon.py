@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from ngos.config import Settings
 from ngos.daemon import listen, serve
 from ngos.errors import SetupError
 from tests.daemons import LIMIT_S, daemon
+from tests.tokens import Mint
 from tests.web.wire import RawSocket, origin_of, raw_socket, request
 
 
@@ -253,3 +255,48 @@ def test_listening_again_at_once() -> None:
             accepted.close()
     with listen(Settings(port=port)) as second:
         assert port == second.getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "192.0.2.1"])
+async def test_listening_to_the_world_without_authentication(database_url: str, host: str) -> None:
+    """Tries to be open to everybody by mistake: one line names the two settings, each of which allows it."""
+    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--database-url", database_url, "--host", host]
+    with trio.fail_after(LIMIT_S):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (2, b"", 1) == (done.returncode, done.stdout, done.stderr.count(b"\n"))
+    assert f"ngos: refusing to listen on {host}".encode() in done.stderr
+    assert b"NGOS_AUTH_MODE=jwt" in done.stderr
+    assert b"NGOS_ALLOW_ANONYMOUS=true" in done.stderr
+
+
+@pytest.mark.parametrize("allows", ["anonymous", "jwt"])
+async def test_listening_to_the_world_on_purpose(database_url: str, tmp_path: Path, allows: str) -> None:
+    """Either of the two settings is enough to listen on all addresses."""
+    flags = ["--allow-anonymous", "true"] if allows == "anonymous" else jwt_flags(tmp_path)
+    async with daemon(database_url, "--host", "0.0.0.0", *flags) as server:
+        answer = await request(server.http, "GET", "/readyz")
+        assert 200 == answer.status
+
+
+def jwt_flags(folder: Path) -> list[str]:
+    return ["--auth-mode", "jwt", "--auth-secret-file", str(Mint(folder).settings["auth_secret_file"])]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--auth-mode", "jwt"], "NGOS_AUTH_SECRET_FILE"),
+        (["--auth-mode", "jwt", "--auth-secret-file", "/nowhere"], "/nowhere"),
+        (["--auth-mode", "jwt", "--auth-jwks-url", "https://a.example/keys"], "NGOS_AUTH_ISSUER"),
+        (["--auth-mode", "basic"], "--auth-mode: must be one of none, jwt"),
+        (["--proxies", "proxy.example"], "--proxies: must be addresses"),
+        (["--auth-leeway-s", "301"], "from 0 to 300"),
+    ],
+)
+async def test_authentication_that_can_t_work(database_url: str, flags: list[str], said: str) -> None:
+    """Tries to start with half of an authentication: one line says what is missing, and nothing listens."""
+    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--database-url", database_url, *flags]
+    with trio.fail_after(LIMIT_S):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert (2, b"", 1) == (done.returncode, done.stdout, done.stderr.count(b"\n"))
+    assert said in done.stderr.decode()
