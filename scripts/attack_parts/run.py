@@ -1,0 +1,249 @@
+"""A run, from an empty database to the account of everything.
+
+Promises: bounded in time; whatever happens, what it started is gone afterwards; all traffic stays on the loopback.
+The server has one core, honest clients and attackers share the other, the honest first. Runs on Trio.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import attrs
+import orjson
+import trio
+from bench_postgres import open_databases
+from bench_servers import pinned
+from chaos_parts.processes import NotRecovered, ended, start, until
+from chaos_parts.server import clean_environment
+
+from attack_parts.account import Account, Log, make_phases
+from attack_parts.server import Numbers, Server, start_server
+from attack_parts.tally import Tally
+from attack_parts.tokens import Tokens, make_tokens
+from attack_parts.world import make_world
+
+HONEST_ADDRESS = "127.0.0.1"
+ATTACKERS_ADDRESS = "127.0.0.2"
+READY_S = 60.0
+SETTLE_S = 2.0
+HELD_S = 5.0
+AFTER_S = 30.0
+QUIET_S = 5.0
+"""How long the honest ones are measured when all is over, at least."""
+REPORT_S = 30.0
+STOP_S = 20.0
+LOOK_EVERY_S = 0.5
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What is asked for."""
+
+    seconds: float
+    before_seconds: float
+    after_seconds: float = AFTER_S
+    held_seconds: float = HELD_S
+    honest: int
+    attackers: int
+    seed: int
+    only: Sequence[str]
+    jwt: bool
+    memory_bytes: int
+    database_url: str | None
+    flags: Sequence[str]
+
+
+@attrs.define
+class _Most:
+    """The most that was seen."""
+
+    memory_bytes: int = 0
+    descriptors: int = 0
+
+
+@attrs.define(eq=False)
+class Run:
+    """One run in a directory of its own, which has to be there. `say` gets a line now and then."""
+
+    options: Options
+    directory: Path
+    say: Callable[[str], None]
+    _bounds: dict[str, tuple[float, float]] = attrs.field(factory=dict)
+    _cpu_s: dict[str, float] = attrs.field(factory=dict)
+    _failures: list[str] = attrs.field(factory=list)
+    _descriptor_limit: int = 0
+
+    async def run(self) -> Account:
+        """Do it all. Raises ChaosError or BenchError where it could not be begun."""
+        options, flags = self.options, list(self.options.flags)
+        tokens: Tokens | None = None
+        if options.jwt:
+            tokens = await make_tokens(self.directory, options.honest)
+            flags += tokens.flags
+        async with open_databases(options.database_url) as databases:
+            database_url = await databases.create()
+            await make_world(database_url)
+            server = await start_server(database_url, flags, self.directory / "server.log")
+            with _killed_at_end(server.process):
+                return await self._with(server, tokens)
+
+    async def _with(self, server: Server, tokens: Tokens | None) -> Account:
+        options, most = self.options, _Most()
+        honest_tokens = ["--tokens", str(tokens.honest)] if tokens else []
+        async with self._child("honest", server, "--clients", str(options.honest), *honest_tokens) as honest:
+            ready = self.directory / "honest.ready"
+            await until(ready.exists, READY_S, lambda: f"honest clients were not ready ({self._words('honest')})")
+            await trio.sleep(SETTLE_S)
+            self.say(f"before: {options.honest} honest clients, {options.before_seconds:g} s")
+            await self._phase("before", server, options.before_seconds)
+            before = await server.numbers()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch, server, most)
+                reports = await self._attack(server, tokens)
+                nursery.cancel_scope.cancel()
+            after = await self._after(server, before)
+            seen = await self._report_of("honest", honest)
+        exit_code = await self._stop(server)
+        kinds: dict[str, Tally] = {}
+        for report in reports:
+            for name, record in report["kinds"].items():
+                tally, more = kinds.setdefault(name, Tally()), Tally.of(record)
+                tally.did(more.attempts, more.sent_bytes)
+                tally.outcomes += more.outcomes
+        return Account(
+            attack_s=options.seconds,
+            memory_tolerance_bytes=options.memory_bytes,
+            phases=make_phases(self._bounds, self._cpu_s, seen["replies"], seen["deliveries"]),
+            before=before,
+            after=after,
+            most_memory_bytes=most.memory_bytes,
+            most_descriptors=most.descriptors,
+            descriptor_limit=self._descriptor_limit,
+            sent=seen["sent"],
+            unanswered=seen["unanswered"],
+            foreign_events=seen["foreign_events"],
+            errors=seen["errors"],
+            closes=seen["closes"],
+            reconnects=seen["reconnects"],
+            kinds=kinds,
+            attackers_cpu_s=round(sum(report["cpu_s"] for report in reports), 2),
+            log=Log.of(server.log.read_bytes()),
+            exit_code=exit_code,
+            failures=self._failures,
+        )
+
+    async def _attack(self, server: Server, tokens: Tokens | None) -> list[dict[str, Any]]:
+        """Let all attackers loose; when the time is over stop them with their sockets open, then let them go."""
+        options = self.options
+        each: list[tuple[str, int, Sequence[str]]] = [("attackers", options.attackers, ())]
+        if tokens is not None:
+            half = max(1, options.attackers // 2)
+            each = [("attackers", half, ()), ("attackers-with-token", half, ("--token", str(tokens.attackers)))]
+        self.say(f"during: {len(options.only)} kinds of attack from {ATTACKERS_ADDRESS}, {options.seconds:g} s")
+        async with AsyncExitStack() as stack:
+            children = []
+            for name, tasks, more in each:
+                arguments = ["--seconds", str(options.seconds), "--tasks", str(tasks), "--seed", str(options.seed)]
+                arguments += ["--only", *options.only, *more]
+                children.append((name, await stack.enter_async_context(self._child(name, server, *arguments))))
+            await self._phase("during", server, options.seconds)
+            for _, child in children:
+                child.send_signal(signal.SIGSTOP)
+            self.say(f"held: attackers are stopped, their sockets open, {options.held_seconds:g} s")
+            await self._phase("held", server, options.held_seconds)
+            for _, child in children:
+                child.send_signal(signal.SIGCONT)
+            return [await self._report_of(name, child, asked=False) for name, child in children]
+
+    async def _after(self, server: Server, before: Numbers) -> list[tuple[float, Numbers]]:
+        """Look until descriptors and tasks are what they were, or the time is over; the honest ones go on."""
+        self.say(f"after: until all is as it was, at most {self.options.after_seconds:g} s")
+        began = monotonic()
+        cpu_s = server.cpu_s()
+        self._descriptor_limit = server.most_descriptors()
+        found = []
+        while True:
+            now = await server.numbers()
+            found.append((round(monotonic() - began, 2), now))
+            if _is_back(before, now) or monotonic() - began > self.options.after_seconds:
+                break
+            await trio.sleep(LOOK_EVERY_S)
+        await trio.sleep(max(0.0, min(QUIET_S, self.options.after_seconds) - (monotonic() - began)))
+        found.append((round(monotonic() - began, 2), await server.numbers()))
+        self._bounds["after"] = (began, monotonic())
+        self._cpu_s["after"] = server.cpu_s() - cpu_s
+        return found
+
+    async def _phase(self, name: str, server: Server, seconds: float) -> None:
+        began, cpu_s = monotonic(), server.cpu_s()
+        await trio.sleep(seconds)
+        self._bounds[name] = (began, monotonic())
+        self._cpu_s[name] = server.cpu_s() - cpu_s
+
+    @asynccontextmanager
+    async def _child(self, name: str, server: Server, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+        """A process of clients on core 1; killed at the end if it is still there."""
+        is_honest = name == "honest"
+        module = "attack_parts.honest" if is_honest else "attack_parts.attackers"
+        source = HONEST_ADDRESS if is_honest else ATTACKERS_ADDRESS
+        command = [sys.executable, "-m", module, "--port", str(server.port), "--source", source]
+        command += ["--report", str(self.directory / f"{name}.json"), *arguments]
+        command += ["--ready", str(self.directory / "honest.ready")] if is_honest else []
+        with (self.directory / f"{name}.log").open("wb") as log:
+            process = start(pinned(1, command), clean_environment(), log)
+        with _killed_at_end(process):
+            yield process
+
+    async def _report_of(self, name: str, process: subprocess.Popen[bytes], *, asked: bool = True) -> dict[str, Any]:
+        """What a process of clients has to tell; `asked` if it has to be told to end. Raises ChaosError."""
+        if asked:
+            process.send_signal(signal.SIGTERM)
+        code = None
+        with trio.move_on_after(REPORT_S):
+            code = await ended(process)
+        if code != 0:
+            raise NotRecovered(f"the {name} ended with {code}: {self._words(name)}")
+        report: dict[str, Any] = orjson.loads((self.directory / f"{name}.json").read_bytes())
+        return report
+
+    async def _stop(self, server: Server) -> int | None:
+        """Ask the server to end; None: it did not."""
+        server.process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(STOP_S):
+            return await ended(server.process)
+        self._failures.append(f"the server did not end within {STOP_S:g} s")
+        return None
+
+    def _words(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace").strip()[-1000:]
+
+
+@contextmanager
+def _killed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()  # killed: at once
+
+
+async def _watch(server: Server, most: _Most) -> None:
+    """Look at what the server holds, until cancelled."""
+    while True:
+        most.memory_bytes = max(most.memory_bytes, server.memory_bytes())
+        most.descriptors = max(most.descriptors, server.descriptors())
+        await trio.sleep(LOOK_EVERY_S)
+
+
+def _is_back(before: Numbers, now: Numbers) -> bool:
+    return all(
+        getattr(before, name) == getattr(now, name) for name in ("descriptors", "tasks", "connections", "subscriptions")
+    )

@@ -1,0 +1,115 @@
+"""The server under attack, and its numbers as the kernel and `/metrics` have them. Linux only. Runs on Trio."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.request import urlopen
+
+import attrs
+import trio
+from bench_servers import pinned
+from chaos_parts.processes import NotRecovered, start, until
+from chaos_parts.server import clean_environment
+
+START_S = 40.0
+ASK_S = 10.0
+_ADDRESS = re.compile(r"^http://\S+:(\d+)$", re.MULTILINE)
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Numbers:
+    """What the server has and holds at a moment.
+
+    `descriptors` is without the connections to Postgres, which are the pool's to open and to keep, up to its size.
+    None: it did not say, or has no such gauge.
+    """
+
+    memory_bytes: int
+    descriptors: int | None
+    tasks: int | None
+    connections: int | None
+    subscriptions: int | None
+    topics: int | None
+    cpu_s: float
+
+
+@attrs.frozen
+class Server:
+    """`ngos serve` as a process of ours."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def memory_bytes(self) -> int:
+        """What is resident now."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def descriptors(self) -> int:
+        """Open files, all of them."""
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+
+    def cpu_s(self) -> float:
+        """Time on a core since its start."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def most_descriptors(self) -> int:
+        """How many files it may open."""
+        limits = Path(f"/proc/{self.process.pid}/limits").read_text()
+        return int(limits.partition("Max open files")[2].split()[0])
+
+    async def numbers(self) -> Numbers:
+        """All of it. To ask is a connection too: tasks count it, always; descriptors are looked at before."""
+        descriptors = self.descriptors()
+        shown = await trio.to_thread.run_sync(_metrics, self.port)
+        pool = shown.get("ngos_pool_connections")
+        return Numbers(
+            self.memory_bytes(),
+            None if pool is None else descriptors - pool,
+            shown.get("ngos_trio_tasks"),
+            shown.get("ngos_connections"),
+            shown.get("ngos_subscriptions"),
+            shown.get("ngos_topics"),
+            self.cpu_s(),
+        )
+
+
+async def start_server(database_url: str, flags: Sequence[str], log: Path) -> Server:
+    """Start it on core 0, on a port of its own choice. Raises NotRecovered when it does not get ready."""
+    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--log-format", "json", *flags]
+    environment = clean_environment() | {"NGOS_DATABASE_URL": database_url}
+    with log.open("wb") as file:
+        process = start(pinned(0, command), environment, file)
+    found: list[str] = []
+
+    def is_ready() -> bool:
+        found[:] = _ADDRESS.findall(log.read_text(errors="replace"))
+        if process.poll() is not None:
+            raise NotRecovered(f"the server did not start: {log.read_text(errors='replace')[-2000:]}")
+        return bool(found)
+
+    try:
+        await until(is_ready, START_S, lambda: "the server did not say where it listens")
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return Server(process, int(found[0]), log)
+
+
+def _metrics(port: int) -> dict[str, int]:
+    """Every number without labels; none where it does not answer."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ASK_S) as response:
+            text = response.read().decode()
+    except OSError:
+        return {}
+    return {name: int(float(value)) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
