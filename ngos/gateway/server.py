@@ -26,6 +26,8 @@ from hypercorn.trio.tcp_server import TCPServer
 
 REQUEST_S: Final = 30.0
 """What a request over HTTP may take, from the end of its headers to the last byte of its answer."""
+CLOSE_S: Final = 1.0
+"""What the goodbye of TLS may take."""
 
 READ_BYTES: Final = 4 * 1024
 """What is read at once: by so much the headers of a request may be longer than the limit, which h11 looks at then."""
@@ -178,7 +180,10 @@ class Server(TCPServer):
     async def _close(self) -> None:
         # Of a successor's socket, trio.serve_listeners closes what is left at the end.
         if self.successor is None:
-            await super()._close()
+            # It is the app's task that has said the last word, and its framework cancels that then; unshielded, who
+            # asked for `Connection: close` would wait for the end until `request_s` is over.
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await super()._close()
 
 
 def install(*, request_s: float = REQUEST_S) -> None:

@@ -27,7 +27,10 @@ from ngos.protocol.messages import Message
 from ngos.protocol.rules import INT64_MAX, RuleError
 
 MAX_DEPTH: Final = 32
-_MAX_FAULTS: Final = 64  # what one error reply lists; a payload of a million unknown keys must not get a megabyte back
+# What one error reply lists; a payload of a million unknown keys must not get a megabyte back, nor one of long keys of
+# control characters, six bytes each in JSON, more than it sent.
+_MAX_FAULTS: Final = 64
+_FAULTS_BYTES: Final = 8 * 1024
 
 # cattrs looks the hooks up for every value; there are as many as classes.
 _structure_hook: Final[Callable[[type], Callable[[Any, Any], Any]]] = cache(STRICT.get_structure_hook)
@@ -259,7 +262,14 @@ def _unknown(name: str) -> str:
 
 
 def _decode_error(code: ErrorCode, faults: list[tuple[str, str]], command_id: str | None) -> DecodeError:
-    errors = [{"path": path[:256], "message": message} for path, message in faults[:_MAX_FAULTS]]
+    errors: list[dict[str, str]] = []
+    size_bytes = 0
+    for path, message in faults[:_MAX_FAULTS]:
+        error = {"path": path[:256], "message": message}
+        size_bytes += len(orjson.dumps(error))
+        if errors and size_bytes > _FAULTS_BYTES:
+            break
+        errors.append(error)
     summary = f"{errors[0]['path']} {errors[0]['message']}"
     if len(faults) > 1:
         summary += f" (and {len(faults) - 1} more)"

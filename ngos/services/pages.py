@@ -25,7 +25,10 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
         if len(raw) != 24:
             raise ValueError("wrong length")
-        return _EPOCH + int.from_bytes(raw[:8], "big", signed=True) * _MICROSECOND, UUID(bytes=raw[8:])
+        place = _EPOCH + int.from_bytes(raw[:8], "big", signed=True) * _MICROSECOND, UUID(bytes=raw[8:])
+        if encode_cursor(*place) != cursor:
+            raise ValueError("base64, but not as we write it")  # Python reads more, as padding in the middle
+        return place
     except (ValueError, binascii.Error, OverflowError):
         errors = [{"path": "payload.after", "message": "must be the `next` of an earlier reply"}]
         raise ClientError(

@@ -222,7 +222,22 @@ async def test_odd_values_are_kept(target: Running, payload: dict[str, Any]) -> 
 
 async def test_odd_cursors(target: Running) -> None:
     """A cursor that the server did not make is invalid_payload, whatever it looks like."""
-    cursors = ["x", "AAAA", "%", "é", "=" * 256, "bnVsbA==", "e30=", "W10", "-", "____", "MTc2MDAwMDAwMDAwMDp4"]
+    almost = "AAAAAAAAAAAAaAAAAAAAAAjAAAAAAAAA="  # 24 bytes, for who reads base64 as Python does
+    cursors = [
+        "x",
+        almost,
+        almost[:-1] + "+",
+        "AAAA",
+        "%",
+        "é",
+        "=" * 256,
+        "bnVsbA==",
+        "e30=",
+        "W10",
+        "-",
+        "____",
+        "MTc2MDAwMDAwMDAwMDp4",
+    ]
     async with raw_socket(target.http) as socket:
         await socket.message()
         for type_ in ("token.list", "experience.list"):

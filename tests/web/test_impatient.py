@@ -69,6 +69,18 @@ async def test_an_upgrade_of_http_1_0(target: Running) -> None:
             assert b" 400 " in await stream.receive_some()
 
 
+@pytest.mark.parametrize("path", ["/livez", "/ws/stats", "/nothing", "/ws"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_asks_for_the_end_gets_it(target: Running, path: str, version: str) -> None:
+    """Tries to keep somebody waiting for the end of a connection that it asked to be closed after the answer."""
+    host, port = origin_of(target.http)
+    async with await trio.open_tcp_stream(host, port) as stream:
+        await stream.send_all(f"GET {path} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        with trio.fail_after(ANSWER_S):
+            while await stream.receive_some():
+                pass
+
+
 HALF = {
     "nothing": b"",
     "half a request": b"GET / HT",
