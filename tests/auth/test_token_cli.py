@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from ngos.__main__ import main
-from ngos.auth.grants import NOTHING, parse_grant
+from ngos.auth.grants import NOTHING, Identity, parse_grant
 from ngos.auth.issue import issue
 from ngos.auth.terms import AuthTerms
 from ngos.auth.verifier import Verifier
@@ -36,7 +37,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-def verified(text: str, **changes: object) -> object:
+def verified(text: str, **changes: Any) -> Identity:
     return trio.run(Verifier.open(AuthTerms(**changes), time.time).verify, text.removesuffix("\n"))
 
 
@@ -57,10 +58,10 @@ def test_a_secret_and_a_token_by_it(
     captured = capsys.readouterr()
     assert "" == captured.err
     identity = verified(captured.out, secret_file=path, issuer="here", audience="ngos", claim="may", leeway_s=0.0)
-    assert "alice" == identity.subject  # type: ignore[attr-defined]
+    assert "alice" == identity.subject
     claim = {"commands": ["read", "admin"], "subscribe": ["tokens", "chat.*"], "publish": ["chat.*"]}
-    assert parse_grant(claim) == identity.grant  # type: ignore[attr-defined]
-    assert 50 < identity.expires_at_s - time.time() <= 60  # type: ignore[attr-defined]
+    assert parse_grant(claim) == identity.grant
+    assert 50 < identity.expires_at_s - time.time() <= 60
 
 
 @pytest.mark.parametrize(("kind", "algorithm"), [("RSA", "RS256"), ("P-256", "ES256"), ("Ed25519", "EdDSA")])
@@ -74,7 +75,7 @@ def test_a_token_by_a_private_key(
     assert 0 == main(["token", "issue", "bob", "--key-file", str(path), "--kid", "k"])
     text = capsys.readouterr().out
     identity = verified(text, keys_file=write_keys(tmp_path, kind))
-    assert ("bob", NOTHING) == (identity.subject, identity.grant)  # type: ignore[attr-defined]
+    assert ("bob", NOTHING) == (identity.subject, identity.grant)
     assert 0 == main(["token", "show", text.strip()])
     captured = capsys.readouterr()
     shown = json.loads(captured.out)
@@ -148,7 +149,8 @@ def test_help_says_what_for_and_how(command: str, capsys: pytest.CaptureFixture[
 
 def test_the_command_line_does_without_the_server() -> None:
     """Tries to need joserfc for a client's command."""
-    code = "import sys, ngos.cli; print([n for n in ('joserfc', 'structlog', 'httpx', 'cryptography') if n in sys.modules])"
+    server = ("joserfc", "structlog", "httpx", "cryptography")
+    code = f"import sys, ngos.cli; print([n for n in {server} if n in sys.modules])"
     assert b"[]\n" == subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
 
 

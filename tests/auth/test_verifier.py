@@ -20,7 +20,7 @@ from ngos.auth.grants import NOTHING, Identity, parse_grant
 from ngos.auth.issue import encoded
 from ngos.auth.keys import KINDS, VerifyingKey, read_private_key
 from ngos.auth.refusals import Refusal, Refused
-from ngos.auth.tokens import TOKEN_CHARS
+from ngos.auth.tokens import TOKEN_CHARS, take_apart
 from ngos.auth.verifier import Verifier
 from tests.auth.tokens import (
     AUDIENCE,
@@ -199,7 +199,7 @@ BAD: dict[str, tuple[Any, Refusal]] = {
     "null crit": (lambda: token(header={"crit": None}), Refusal.MALFORMED),
     "b64": (lambda: token(header={"b64": False}), Refusal.MALFORMED),
     "enc": (lambda: token(header={"enc": "A256GCM"}), Refusal.MALFORMED),
-    "a JWE": (lambda: (encoded({"alg": "dir", "enc": "A256GCM"}) + b"..AAAA.AAAA.AAAA").decode(), Refusal.MALFORMED),
+    "a JWE": (lambda: f"{encoded({'alg': 'dir', 'enc': 'A256GCM'}).decode()}..AAAA.AAAA.AAAA", Refusal.MALFORMED),
     "zeros for ES256": (lambda: _es256_of(bytes(64)), Refusal.SIGNATURE),
     "ones for ES256": (lambda: _es256_of(b"\xff" * 64), Refusal.SIGNATURE),
     "no signature for ES256": (lambda: _es256_of(b""), Refusal.SIGNATURE),
@@ -244,7 +244,7 @@ BAD: dict[str, tuple[Any, Refusal]] = {
     "padding": (lambda: f"{token()}=", Refusal.MALFORMED),
     "not ASCII": (lambda: "é" + token(), Refusal.MALFORMED),
     "half a pair": (lambda: "\ud800" + token(), Refusal.MALFORMED),
-    "other digits": (lambda: token().replace(".", "٠."), Refusal.MALFORMED),
+    "other digits": (lambda: token().replace(".", "\u0660."), Refusal.MALFORMED),
     "the other alphabet": (lambda: _es256_of(b"\xff" * 64).replace("_", "/"), Refusal.MALFORMED),
 }
 
@@ -335,7 +335,7 @@ async def test_the_claim_has_the_name_that_is_set(tmp_path: Path) -> None:
     claim = "https://ngos.example/grant"
     verifier = Verifier.open(terms(secret_file=write_secret(tmp_path), claim=claim, refusal_s=0.0), lambda: NOW_S)
     assert NOTHING == (await verifier.verify(token())).grant
-    assert ALICE == await verifier.verify(token(**{claim: GRANT, "ngos": "anything"}))
+    assert ALICE == await verifier.verify(token(ngos="anything", **{claim: GRANT}))
 
 
 async def test_a_defect_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,9 +373,12 @@ def test_the_keys_file_may_be_what_a_private_key_came_from(tmp_path: Path) -> No
 def test_a_signature_of_hmac_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries to find joserfc comparing by `==`."""
     compared = []
-    monkeypatch.setattr(hmac, "compare_digest", lambda *pair: compared.append(pair) or True)
-    from ngos.auth.tokens import take_apart
 
+    def compare(*pair: bytes) -> bool:
+        compared.append(pair)
+        return True
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     taken = take_apart(token(which="attacker"))
     assert private_key("oct").verifies(taken)
     assert [(taken.signature, hmac.digest(SECRET, taken.signed, hashlib.sha256))] == compared
@@ -407,7 +410,7 @@ def test_any_text_is_refused(text: str, verifier: Verifier) -> None:
 
 
 @given(data=st.data(), good=st.sampled_from(sorted(GOOD.values())))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_mutations(data: st.DataObject, good: str, verifier: Verifier) -> None:
     """Tries to be somebody else by changing, cutting or repeating a part of a good token."""
     start = data.draw(st.integers(0, len(good)))
@@ -426,7 +429,7 @@ NAMES = st.sampled_from(["alg", "kid", "typ", "crit", "b64", "enc", "jwk", "sub"
 
 
 @given(header=st.dictionaries(NAMES, JSON), payload=st.dictionaries(NAMES | st.just("ngos"), JSON))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_signed_nonsense(header: dict[str, Any], payload: dict[str, Any], verifier: Verifier) -> None:
     """Tries to raise something else than Refused by what a provider signed and should not have."""
     text = raw_token(json.dumps({**HS, **header}).encode(), json.dumps({**claims(), **payload}).encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from base64 import urlsafe_b64encode
 from functools import cache
@@ -39,7 +41,7 @@ def _made_key(kind: str, which: str) -> VerifyingKey:
         case "Ed25519":
             key = OKPKey.generate_key("Ed25519")
         case _:
-            key = ECKey.generate_key(kind)  # type: ignore[arg-type]
+            key = ECKey.generate_key(kind)
     return VerifyingKey(kind, key)
 
 
@@ -78,9 +80,6 @@ def token(algorithm: str = "HS256", header: dict[str, Any] | None = None, which:
 
 def raw_token(header: bytes | dict[str, Any], payload: bytes | dict[str, Any], secret: bytes = SECRET) -> str:
     """A token by HS256 whose header and payload are any bytes."""
-    import hashlib
-    import hmac
-
     signed = b".".join(segment(part) for part in (header, payload))
     return (signed + b"." + b64(hmac.digest(secret, signed, hashlib.sha256))).decode()
 
