@@ -124,12 +124,15 @@ class RemoteKeys:
                 raise _Unfit(f"answered with status {response.status_code}")
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise _Unfit("answered in a content encoding")
-            body = b""
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > BODY_BYTES:
-                    raise _Unfit(f"answered with more than {BODY_BYTES // 1024} KiB")
-            return body
+            body = bytearray()
+            with trio.CancelScope() as scope:
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > BODY_BYTES:
+                        scope.cancel()  # by leaving the loop httpx's generators would stay behind, open
+            if len(body) > BODY_BYTES:
+                raise _Unfit(f"answered with more than {BODY_BYTES // 1024} KiB")
+            return bytes(body)
 
     def _say_failed(self, reason: str) -> None:
         left_s = self._fetched_at_s + self._age_s - trio.current_time()

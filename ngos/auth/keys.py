@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
@@ -166,7 +168,8 @@ def public_key(entry: Any) -> VerifyingKey:
     if not all(type(part) is str for part in parts.values()):
         raise UnusableKey(f"a key lacks one of {', '.join(names)}")
     try:
-        key = cls.import_key({"kty": kty, **parts})  # type: ignore[dict-item]
+        with _quiet():
+            key = cls.import_key({"kty": kty, **parts})  # type: ignore[dict-item]
     except Exception as exc:  # whatever joserfc and cryptography make of numbers that are no key
         raise UnusableKey(f"a key is not valid ({type(exc).__name__})") from exc
     return VerifyingKey(_kind(key), key, kid, algorithm)
@@ -209,12 +212,21 @@ def _from_pem(block: bytes, label: bytes) -> VerifyingKey:
 def _import_pem(block: bytes) -> Key:
     for cls in (RSAKey, ECKey, OKPKey):
         try:
-            return cls.import_key(block)
+            with _quiet():
+                return cls.import_key(block)
         except JoseError:
             continue  # of another kind
         except Exception as exc:
             raise UnusableKey(f"a key is not valid ({type(exc).__name__})") from exc
     raise UnusableKey("a key is of an unknown kind; there are RSA, EC and OKP")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without joserfc's warnings of weak keys: those are refused, in a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)
+        yield
 
 
 def _kind(key: Key) -> str:
