@@ -312,7 +312,7 @@ async def test_the_leeway_is_what_it_says(leeway_s: float, tmp_path: Path) -> No
     verifier = Verifier.open(terms(secret_file=write_secret(tmp_path), leeway_s=leeway_s, refusal_s=0.0), lambda: now_s)
     text = token(nbf=NOW_S, exp=NOW_S + 600)
     now_s = NOW_S - leeway_s
-    end_s = (await verifier.verify(text)).expires_at_s
+    end_s = (await verifier.verify(text)).expires_at_s + leeway_s
     now_s -= 0.001
     assert Refusal.NOT_YET == await refusal(verifier, text)
     now_s = end_s - 0.001
