@@ -243,11 +243,28 @@ async def read_extents(conn: Connection, topics: Sequence[str]) -> dict[str, Ext
     return {topic: Extent(epoch, seq, pruned) for topic, epoch, seq, pruned in rows}
 
 
+# Only what is missing is inserted, because a row that conflicts takes a topic_id too, and there are 2^31 of them.
+_ENSURE: Final = """
+with missing as (
+    select topic from unnest(%s::text[]) as wanted(topic)
+    where not exists (select from topics where topics.topic = wanted.topic)
+), made as (
+    insert into topics (topic) select topic from missing order by topic on conflict do nothing returning topic
+)
+select (select count(*) from missing) - (select count(*) from made)
+"""
+_ENSURE_ATTEMPTS: Final = 10
+
+
 async def ensure_topics(conn: Connection, topics: Iterable[str]) -> None:
     """Give each durable topic a row, and with it an epoch. In name order, so that two nodes can't deadlock."""
-    await conn.execute(
-        "insert into topics (topic) select unnest(%s::text[]) on conflict do nothing", [sorted(set(topics))]
-    )
+    names = sorted(set(topics))
+    # What was in the way is a row that another node has just made, or an epoch that another topic has: of 32 bits, so
+    # it happens among 100,000 topics.
+    for _ in range(_ENSURE_ATTEMPTS):
+        (in_the_way,) = await (await conn.execute(_ENSURE, [names])).fetchone() or (0,)
+        if not in_the_way:
+            return
 
 
 async def read_extent(conn: Connection, topic: str) -> Extent:
