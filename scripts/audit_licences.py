@@ -1,4 +1,4 @@
-"""LICENCES.md: what a server and its page depend on, and under which licences. `--fix` writes it, else it is checked."""
+"""LICENCES.md: what a server and its page depend on, and under which licences. `--fix` writes it; else it's checked."""
 
 from __future__ import annotations
 

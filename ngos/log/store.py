@@ -244,29 +244,32 @@ async def read_extents(conn: Connection, topics: Sequence[str]) -> dict[str, Ext
     return {topic: Extent(epoch, seq, pruned) for topic, epoch, seq, pruned in rows}
 
 
+_ENSURE: Final = """
+insert into topics (topic) select topic from unnest(%s::text[]) as topic order by topic limit %s
+on conflict do nothing
+"""
+_ENSURE_ATTEMPTS: Final = 10
+
+
 async def ensure_topics(conn: Connection, topics: Iterable[str], most: int) -> set[str]:
     """Give each durable topic a row, and with it an epoch, while there are fewer than `most`; returns those without.
 
     In name order, so that two nodes can't deadlock; who adds some at the same time may go over `most` by as many.
     """
-    wanted = set(topics)
-    missing = wanted - await _present(conn, wanted)
-    if not missing:
-        return set()
-    await conn.execute(
-        """
-        insert into topics (topic)
-        select topic from unnest(%s::text[]) as topic order by topic
-        limit greatest(0, %s - (select count(*) from topics)) on conflict do nothing
-        """,
-        [sorted(missing), most],
-    )
-    return missing - await _present(conn, missing)
-
-
-async def _present(conn: Connection, topics: Iterable[str]) -> set[str]:
-    rows = await conn.execute("select topic from topics where topic = any(%s)", [sorted(topics)])
-    return {topic for (topic,) in await rows.fetchall()}
+    missing = set(topics)
+    # Only what is missing is inserted, because a row that conflicts takes a topic_id too, and there are 2^31 of them.
+    # What is in the way then is a row that another node has just made, or an epoch that another topic has: of 32 bits,
+    # so it happens among 100,000 topics.
+    for _ in range(_ENSURE_ATTEMPTS):
+        rows = await conn.execute("select topic from topics where topic = any(%s)", [sorted(missing)])
+        missing -= {topic for (topic,) in await rows.fetchall()}
+        if not missing:
+            break
+        (count,) = await (await conn.execute("select count(*) from topics")).fetchone() or (0,)
+        if count >= most:
+            break
+        await conn.execute(_ENSURE, [sorted(missing), most - count])
+    return missing
 
 
 async def read_extent(conn: Connection, topic: str, most: int) -> Extent:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from ngos.protocol.catalog import OWN_TOPICS
+from tests.databases import TestServer
 from tests.services.nodes import Peer, Said, open_node
 
 NASTY = {"'; --": "\0", "\0": ["\\u0000", "\ud7ff"], "big": 2**53, "deep": {"a": {"b": [[]]}}}
@@ -95,3 +97,25 @@ async def test_two_nodes_make_one_topic(database_url: str) -> None:
         for name in ("durable.0", "durable.1", "durable.2"):
             numbers = sorted(reply["seq"] for reply in replies if reply["topic"] == name)
             assert list(range(1, len(numbers) + 1)) == numbers
+
+
+async def test_an_epoch_that_another_topic_has(postgres_server: TestServer) -> None:
+    """Tries to have a new topic get no row, because the epoch that was drawn for it is taken."""
+    database_url = postgres_server.create_database()  # not the one that is used again: its table is changed
+    draw = "lpad(to_hex(nextval('epochs') / 2), 8, '0')"  # every other one is the one before
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("create sequence epochs")
+        admin.execute(f"alter table topics alter column epoch set default {draw}")
+    async with open_node(database_url) as node:
+        peer = node.peer()
+        epochs = [(await peer("publish", topic=f"durable.{n}", type="t")).payload["epoch"] for n in range(5)]
+    assert 5 == len(set(epochs))
+    postgres_server.drop_database(database_url)
+
+
+async def test_a_topic_that_is_there_takes_no_number(peer: Peer) -> None:
+    """Tries to use up the numbers of topics, of which there are 2^31, by publishing to the same one."""
+    for topic in ("durable.a",) * 5 + ("durable.b",):
+        await peer("publish", topic=topic, type="t")
+    ids = await peer.node.rows("select topic_id from topics where topic in ('durable.a', 'durable.b') order by topic")
+    assert ids[0][0] + 1 == ids[1][0]
