@@ -9,6 +9,7 @@
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   │   └── StorageContention   it rolled us back in favour of another; had no effect
     │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
+    ├── Refused                  a token is not valid, its holder's fault (ngos.auth.refusals)
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
 
 What is none of these is a defect of ngos.

@@ -95,7 +95,7 @@ async def bench(script: Script, **changes: Any) -> AsyncIterator[Bench]:
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            nursery.start_soon(trio.serve_listeners, provider.serve, [listener])
+            await nursery.start(trio.serve_listeners, provider.serve, [listener])
             provider.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/keys?of=ngos"
             verifier = Verifier.open(terms_for(provider.url, **changes), lambda: NOW_S)
             await nursery.start(verifier.run)

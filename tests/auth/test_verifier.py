@@ -358,8 +358,7 @@ async def test_a_defect_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyP
 async def test_file_keys_need_no_task(tmp_path: Path) -> None:
     """Tries to wait for keys that are there."""
     verifier = Verifier.open(terms(secret_file=write_secret(tmp_path)), lambda: NOW_S)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(verifier.run)
+    await verifier.run()
     assert verifier.unready() is None
 
 
