@@ -66,12 +66,21 @@ def _ws_missing() -> str | None:
     return None
 
 
+WITHOUT_LIMITS = {
+    # Here one client does what hundreds do elsewhere, from one address.
+    "NGOS_COMMANDS_PER_S": "1e9",
+    "NGOS_BYTES_PER_S": "1e12",
+    "NGOS_ARRIVALS_PER_S": "1e6",
+    "NGOS_ARRIVALS_AT_ONCE": "1000000",
+    "NGOS_CONNECTIONS_PER_ADDRESS": "100000",
+    "NGOS_CONNECTIONS": "100000",
+}
 NGOS = Contestant(
     "ngos",
     lambda place: [
         *(sys.executable, "-m", "ngos", "serve", "--port", str(place.port), "--database-url", place.database_url)
     ],
-    lambda _place: {"NGOS_LOG_LEVEL": "warning"},
+    lambda _place: {"NGOS_LOG_LEVEL": "warning", **WITHOUT_LIMITS},
     dialect="ngos",
     needs_database=True,
     ready_path="/readyz",
@@ -81,6 +90,7 @@ NGOS_LOGGED = attrs.evolve(
     NGOS,
     environment=lambda _place: {
         "NGOS_LOG_LEVEL": "warning",
+        **WITHOUT_LIMITS,
         "NGOS_DURABLE_TOPICS": LOGGED_TOPIC,
         # Whatever is in the log stays there.
         "NGOS_RETENTION_AGE_S": "1e9",
