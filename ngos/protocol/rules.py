@@ -182,7 +182,7 @@ class Levels(Rule):
             if type(number) is not float:
                 if type(number) is not int:
                     raise RuleError("must be a number", f"[{index}]")
-                value[index] = float(number)
+                value = [*value[:index], float(number), *value[index + 1 :]]  # a copy: what was sent is hashed
         return (*value, *ORIGIN[len(value) :])
 
     def schema(self) -> dict[str, Any]:

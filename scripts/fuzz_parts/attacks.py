@@ -27,7 +27,8 @@ PATIENCE_S: Final = 300.0
 BATCH_BYTES: Final = 64 * 1024
 MESSAGE_BYTES: Final = 65536
 TOPIC_NAMES: Final = 1_000_000
-TOPIC_NAMES_S: Final = 60.0
+TOPIC_NAMES_S: Final = 25.0
+"""Of five minutes; of each of the two attacks by topics. It takes an hour or so to come to a million."""
 
 Attack = Callable[[Target, float], Awaitable[str]]
 
@@ -324,17 +325,27 @@ async def topic_names(target: Target, scale: float) -> str:
 @attack
 async def durable_topic_names(target: Target, scale: float) -> str:
     """New durable topics, as many as there is time for: each is logged under its name, or refused."""
-    count = _size(100_000, scale)
-    frames = [frame(TEXT, b'{"type":"publish","payload":{"topic":"fuzz.%d","type":"x"}}' % n) for n in range(count)]
     before = target.memory_bytes
-    replies = await _replies(target, frames, count)
+    end = trio.current_time() + TOPIC_NAMES_S * scale
+    sent = 0
+
+    def frames() -> Iterable[bytes]:
+        nonlocal sent
+        while sent < TOPIC_NAMES and trio.current_time() < end:
+            for n in range(sent, sent + 100):
+                yield frame(TEXT, b'{"type":"publish","payload":{"topic":"fuzz.%d","type":"x"}}' % n)
+            sent += 100
+        yield frame(TEXT, orjson.dumps({"type": "ping", "id": LAST}))
+
+    replies = await _replies(target, frames(), TOPIC_NAMES + 1)
     kinds = {reply["payload"].get("code", reply["type"]) for reply in replies}
-    holds(kinds <= {"published", "rate_limited", "forbidden", "conflict"}, f"new topics are published to, not {kinds}")
+    allowed = {"published", "pong", "rate_limited", "forbidden", "conflict"}
+    holds(kinds <= allowed, f"new topics are published to, not answered by {sorted(kinds - allowed)}")
     grown = (target.memory_bytes - before) // 1024 // 1024
     async with connected(target.database_url) as db:
-        row = await (await db.execute("select count(*), max(topic_id) from topics")).fetchone()
+        row = await (await db.execute("select count(*) from topics")).fetchone()
     assert row is not None
-    return f"{_codes(replies)}; {row[0]:,} rows, the last is {row[1]:,}; {grown:+} MiB"
+    return f"{_codes(replies)}; {row[0]:,} rows; {grown:+} MiB"
 
 
 @attack
@@ -351,7 +362,8 @@ async def slow_handshakes(target: Target, scale: float) -> str:
         await target.canary()
         for stream in streams[: count // 2]:
             await stream.send_eof()
-        for stream in streams[: count // 2]:
+        # The others say nothing more, and are let go all the same.
+        for stream in streams:
             try:
                 while await stream.receive_some():
                     pass

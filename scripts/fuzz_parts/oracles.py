@@ -123,8 +123,7 @@ def cursor(data: bytes) -> None:
     except ClientError as exc:
         holds(exc.code is ErrorCode.INVALID_PAYLOAD, "a bad cursor is invalid_payload")
         return
-    made = pages.encode_cursor(at, id_)
-    holds(made == text.replace("+", "-").replace("/", "_"), "a cursor is written as it was read")
+    holds(pages.encode_cursor(at, id_) == text, "a cursor is written as it was read")
 
 
 class _Slow(Core):

@@ -74,17 +74,16 @@ class Run:
 
     async def run(self) -> None:
         """Search, attack, and ask whether the database is sound."""
-        only, seconds = self.options.only, self.options.seconds
+        only = self.options.only
         searches = [target for target in ("codec", "frames") if target in only]
         attacked = [target for target in ("http", "connections") if target in only]
-        begun = time.monotonic()
         if searches:
-            search_s = seconds * (0.35 if attacked else 1)
+            search_s = self.options.seconds * (SEARCH if attacked else 1)
             async with trio.open_nursery() as nursery:
                 for target in searches:
                     nursery.start_soon(self._search, target, search_s)
         if attacked:
-            await self._attack(attacked, begun + seconds)
+            await self._attack(attacked)
 
     async def _search(self, target: str, seconds: float) -> None:
         if target == "codec":
@@ -130,16 +129,14 @@ class Run:
             self.found(Finding(target, f"the search ends well, not with {code}", said[-3000:]))
         self.rows.append(Row(target, inputs, remark))
 
-    async def _attack(self, targets: Sequence[str], deadline: float) -> None:
+    async def _attack(self, targets: Sequence[str]) -> None:
         async with server.postgres(self.directory, os.environ.get("NGOS_TEST_DATABASE_URL")) as url:
             for compresses in (False, True):
-                # The first server gets all that is the same for both.
-                until = deadline if compresses else time.monotonic() + (deadline - time.monotonic()) * 0.8
                 async with server.database(url, server.own_name("deflate" if compresses else "plain")) as database_url:
-                    await self._attack_one(targets, database_url, compresses=compresses, deadline=until)
+                    await self._attack_one(targets, database_url, compresses=compresses)
                     await self._verify(database_url)
 
-    async def _attack_one(self, targets: Sequence[str], url: str, *, compresses: bool, deadline: float) -> None:
+    async def _attack_one(self, targets: Sequence[str], url: str, *, compresses: bool) -> None:
         log = self.directory / f"server-{compresses}.log"
         async with _host(url, log, compresses=compresses) as host:
             named = attacks.ATTACKS.compressed if compresses else attacks.ATTACKS.plain
@@ -147,6 +144,10 @@ class Run:
                 for name in named:
                     if name in self.options.attacks:
                         await self._named(host, name)
+            share = COMPRESSED_SESSIONS if compresses else SESSIONS
+            if "codec" not in self.options.only:
+                share *= 1 / (1 - SEARCH)
+            deadline = time.monotonic() + self.options.seconds * share
             kinds = [kind for kind, target in KINDS if target in targets]
             counts = dict.fromkeys(kinds, 0)
             rounds = 0
@@ -203,6 +204,10 @@ class Run:
 
 KINDS: Final = (("tidy", "connections"), ("wild", "connections"), ("http", "http"))
 COMPRESSED: Final = ", compressed"
+# What each gets of the time; the attacks take about what is left.
+SEARCH: Final = 0.3
+SESSIONS: Final = 0.3
+COMPRESSED_SESSIONS: Final = 0.1
 
 
 async def _play(target: server.Target, plans: Sequence[sessions.Plan]) -> list[tuple[Exception, sessions.Plan | None]]:

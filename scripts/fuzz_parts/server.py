@@ -31,6 +31,8 @@ SETTLE_S: Final = 20.0
 CANARY_S: Final = 5.0
 MEMORY_BYTES: Final = 128 * 1024 * 1024
 """What it may have grown by when all is over; Python gives little of its memory back."""
+POOL: Final = 8
+"""Connections to Postgres are made when they are needed."""
 _TAIL: Final = b"\x00\x00\xff\xff\x03\x00"
 """What RFC 7692 takes off a message, and the end that zlib wants."""
 SETTINGS: Final = {
@@ -53,6 +55,7 @@ class Target:
     compresses: bool
     _judged_bytes: int = 0
     _base_bytes: int = 0
+    _base_descriptors: int = 0
 
     @property
     def memory_bytes(self) -> int:
@@ -92,6 +95,9 @@ class Target:
         stats = await self.stats()
         holds(stats["total_subscriptions"] == 0, "every subscription ends with its connection")
         holds(not stats["topics"], "no topic is left of what nobody follows")
+        descriptors = len(self._descriptors())
+        self._base_descriptors = self._base_descriptors or descriptors
+        holds(descriptors <= self._base_descriptors + POOL, "every descriptor is closed")
         memory_bytes = self.memory_bytes
         self._base_bytes = self._base_bytes or memory_bytes
         holds(memory_bytes - self._base_bytes <= MEMORY_BYTES, "memory does not grow without end")
