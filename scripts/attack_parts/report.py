@@ -49,12 +49,25 @@ def show(console: Console, account: Account) -> None:
 def _latencies(account: Account) -> Table:
     table = Table(title="honest clients, milliseconds", title_justify="left")
     table.add_column("phase")
-    for name in ("replies", "p50", "p99", "max", "deliveries", "p50", "p99", "max", "server's core"):
+    for name in (
+        "replies",
+        "p50",
+        "p99",
+        "max",
+        "deliveries",
+        "p50",
+        "p99",
+        "max",
+        "server's core",
+        "it waited",
+        "honest waited",
+    ):
         table.add_column(name, justify="right")
     for name in PHASES:
         phase = account.phases[name]
-        busy = f"{phase.server_cpu_s / phase.seconds:.0%}"
-        table.add_row(name, *_cells(phase.replies), *_cells(phase.deliveries), busy)
+        spent = (phase.spent.server_cpu_s, phase.spent.server_waited_s, phase.spent.honest_waited_s)
+        shares = [f"{seconds / phase.seconds:.0%}" for seconds in spent]
+        table.add_row(name, *_cells(phase.replies), *_cells(phase.deliveries), *shares)
     during = account.phases["during"]
     for type_, latency in during.by_command.items():
         table.add_row(f"  during, {type_}", *_cells(latency))

@@ -14,7 +14,7 @@ import attrs
 import orjson
 import psycopg
 import pytest
-from attack_parts.account import Account, Latency, Log, Phase, judge, make_phases, p99_ratio
+from attack_parts.account import Account, Latency, Log, Phase, Spent, judge, make_phases, p99_ratio
 from attack_parts.kinds import KINDS
 from attack_parts.server import Numbers
 from attack_parts.tally import Tally
@@ -60,6 +60,7 @@ def test_a_short_attack_is_told_soundly(attack: Script) -> None:
         phase = record["phases"][name]
         replies, deliveries = phase["replies"], phase["deliveries"]
         assert 0 < replies["p50_ms"] <= replies["p99_ms"] <= replies["max_ms"]
+        assert {"server_cpu_s", "server_waited_s", "honest_waited_s"} == phase["spent"].keys()
         # A create is heard by all five.
         assert 0 < deliveries["count"] == 5 * phase["by_command"]["token.create"]["count"]
     assert record["sent"] >= sum(phase["replies"]["count"] for phase in record["phases"].values())
@@ -113,7 +114,8 @@ BEFORE = Numbers(
     memory_bytes=80_000_000, descriptors=120, tasks=310, connections=100, subscriptions=100, topics=None, cpu_s=3.0
 )
 LATENCY = Latency(100, 1.0, 2.0, 3.0)
-PHASE = Phase(20.0, LATENCY, LATENCY, {"ping": LATENCY}, 1.0)
+SPENT = Spent(1.0, 0.1, 0.2)
+PHASE = Phase(20.0, LATENCY, LATENCY, {"ping": LATENCY}, SPENT)
 GOOD = Account(
     attack_s=60.0,
     memory_tolerance_bytes=10_000_000,
@@ -166,7 +168,7 @@ def test_a_good_account_is_good() -> None:
         (attrs.evolve(GOOD, exit_code=-9), "the server ended with -9"),
         (attrs.evolve(GOOD, failures=["too slow"]), "too slow"),
         (
-            attrs.evolve(GOOD, phases=GOOD.phases | {"during": Phase(60.0, None, None, {}, 1.0)}),
+            attrs.evolve(GOOD, phases=GOOD.phases | {"during": Phase(60.0, None, None, {}, SPENT)}),
             "honest clients measured nothing",
         ),
     ],
@@ -211,7 +213,7 @@ def test_a_sample_belongs_to_when_it_was_sent() -> None:
     """Tries to have what was sent in the attack and answered after it counted as quiet."""
     bounds = {"before": (0.0, 10.0), "during": (10.0, 20.0)}
     phases = make_phases(
-        bounds, {"before": 1.0, "during": 2.0}, {"ping": [(9.0, 0.1), (19.9, 5.0)], "publish": []}, [(10.0, 0.2)]
+        bounds, dict.fromkeys(bounds, SPENT), {"ping": [(9.0, 0.1), (19.9, 5.0)], "publish": []}, [(10.0, 0.2)]
     )
     assert Latency(1, 100.0, 100.0, 100.0) == phases["before"].replies
     assert Latency(1, 5000.0, 5000.0, 5000.0) == phases["during"].replies
