@@ -1,7 +1,7 @@
 """What a run came to, and whether it is good. Pure.
 
-Promises: `judge` names everything that is not as issue 5 has it, and nothing else; how slow the honest ones became is
-told and not judged.
+Promises: `judge` names everything that is not as issue 5 has it, and nothing else; how slow the honest ones became, and
+whether new ones got in, is told and not judged.
 """
 
 from __future__ import annotations
@@ -70,6 +70,14 @@ class Phase:
 
 
 @attrs.frozen
+class Arrived:
+    """Those who came in a phase: how long until they were greeted, and why others were not."""
+
+    greeted: Latency | None
+    turned_away: Mapping[str, int]
+
+
+@attrs.frozen
 class Log:
     """What the server has written."""
 
@@ -106,6 +114,7 @@ class Account:
     attack_s: float
     memory_tolerance_bytes: int
     phases: Mapping[str, Phase]
+    arrivals: Mapping[str, Arrived]
     before: Numbers
     after: Sequence[tuple[float, Numbers]]
     """By seconds after the end of the attack; the last is the one that is judged."""

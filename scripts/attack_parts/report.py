@@ -71,6 +71,9 @@ def _latencies(account: Account) -> Table:
     during = account.phases["during"]
     for type_, latency in during.by_command.items():
         table.add_row(f"  during, {type_}", *_cells(latency))
+    for name, arrived in account.arrivals.items():
+        away = ", ".join(f"{why} {count}" for why, count in arrived.turned_away.items())
+        table.add_row(f"{name}, who came new", *_cells(arrived.greeted), f"not in: {away}" if away else "")
     return table
 
 

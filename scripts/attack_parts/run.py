@@ -23,7 +23,7 @@ from bench_servers import pinned
 from chaos_parts.processes import NotRecovered, ended, start, until
 from chaos_parts.server import clean_environment
 
-from attack_parts.account import Account, Log, Spent, make_phases
+from attack_parts.account import Account, Arrived, Latency, Log, Spent, make_phases
 from attack_parts.server import Numbers, Server, start_server, waited_s
 from attack_parts.tally import Tally
 from attack_parts.tokens import Tokens, make_tokens
@@ -77,6 +77,7 @@ class Run:
     say: Callable[[str], None]
     _bounds: dict[str, tuple[float, float]] = attrs.field(factory=dict)
     _spent: dict[str, Spent] = attrs.field(factory=dict)
+    _arrivals: dict[str, Any] = attrs.field(factory=dict)
     _honest_pid: int = 0
     _failures: list[str] = attrs.field(factory=list)
     _descriptor_limit: int = 0
@@ -104,12 +105,19 @@ class Run:
             await until(ready.exists, READY_S, lambda: f"honest clients were not ready ({self._words('honest')})")
             await trio.sleep(SETTLE_S)
             self.say(f"before: {options.honest} honest clients, {options.before_seconds:g} s")
-            with self._phase("before", server):
-                await trio.sleep(options.before_seconds)
+            coming = ["--seconds", str(options.before_seconds), *honest_tokens]
+            async with self._child("arrivals-before", server, *coming) as arrivals:
+                with self._phase("before", server):
+                    await trio.sleep(options.before_seconds)
+                self._arrivals["before"] = await self._report_of("arrivals-before", arrivals, asked=False)
+            await trio.sleep(LOOK_EVERY_S)
             before = await server.numbers()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, server, most)
-                reports = await self._attack(server, tokens)
+                coming = ["--seconds", str(options.seconds), *honest_tokens]
+                async with self._child("arrivals-during", server, *coming) as arrivals:
+                    reports = await self._attack(server, tokens)
+                    self._arrivals["during"] = await self._report_of("arrivals-during", arrivals, asked=False)
                 nursery.cancel_scope.cancel()
             after = await self._after(server, before)
             seen = await self._report_of("honest", honest)
@@ -124,6 +132,10 @@ class Run:
             attack_s=options.seconds,
             memory_tolerance_bytes=options.memory_bytes,
             phases=make_phases(self._bounds, self._spent, seen["replies"], seen["deliveries"]),
+            arrivals={
+                name: Arrived(Latency.of(found["greeted_s"]), found["turned_away"])
+                for name, found in self._arrivals.items()
+            },
             before=before,
             after=after,
             most_memory_bytes=most.memory_bytes,
@@ -200,8 +212,8 @@ class Run:
     async def _child(self, name: str, server: Server, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
         """A process of clients on core 1; killed at the end if it is still there."""
         is_honest = name == "honest"
-        module = "attack_parts.honest" if is_honest else "attack_parts.attackers"
-        source = HONEST_ADDRESS if is_honest else ATTACKERS_ADDRESS
+        module = f"attack_parts.{name.partition('-')[0]}"
+        source = ATTACKERS_ADDRESS if module == "attack_parts.attackers" else HONEST_ADDRESS
         command = [sys.executable, "-m", module, "--port", str(server.port), "--source", source]
         command += ["--report", str(self.directory / f"{name}.json"), *arguments]
         command += ["--ready", str(self.directory / "honest.ready")] if is_honest else []

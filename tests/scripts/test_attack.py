@@ -15,7 +15,7 @@ import attrs
 import orjson
 import psycopg
 import pytest
-from attack_parts.account import Account, Latency, Log, Phase, Spent, judge, make_phases, p99_ratio
+from attack_parts.account import Account, Arrived, Latency, Log, Phase, Spent, judge, make_phases, p99_ratio
 from attack_parts.kinds import KINDS
 from attack_parts.report import show
 from attack_parts.server import Numbers
@@ -66,6 +66,8 @@ def test_a_short_attack_is_told_soundly(attack: Script) -> None:
         assert {"server_cpu_s", "server_waited_s", "honest_waited_s"} == phase["spent"].keys()
         # A create is heard by all five.
         assert 0 < deliveries["count"] == 5 * phase["by_command"]["token.create"]["count"]
+        arrived = record["arrivals"][name]
+        assert 0 < arrived["greeted"]["count"] + sum(arrived["turned_away"].values())
     assert record["sent"] >= sum(phase["replies"]["count"] for phase in record["phases"].values())
     assert {} == record["errors"] == record["closes"]
     assert 5 == record["before"]["connections"] == record["before"]["subscriptions"]
@@ -116,6 +118,7 @@ GOOD = Account(
     attack_s=60.0,
     memory_tolerance_bytes=10_000_000,
     phases=dict.fromkeys(("before", "during", "held", "after"), PHASE),
+    arrivals={"before": Arrived(LATENCY, {}), "during": Arrived(None, {"no answer": 60})},
     before=BEFORE,
     after=[(0.0, attrs.evolve(BEFORE, tasks=999, descriptors=999)), (1.5, attrs.evolve(BEFORE, cpu_s=9.0))],
     most_memory_bytes=90_000_000,
@@ -195,7 +198,7 @@ def test_slowness_is_told_and_not_judged() -> None:
 @pytest.mark.parametrize(
     ("account", "said"),
     [
-        (GOOD, ["pings", "Pong 5", "999 of 1,024", "1.5 s", "good: p99 during the attack is 1 times"]),
+        (GOOD, ["pings", "Pong 5", "no answer 60", "999 of 1,024", "1.5 s", "good: p99 during the attack is 1 times"]),
         (ending_with(tasks=311), ["never", "FAILED: tasks: 310 before, 311 30 s after", "NOT GOOD"]),
         (attrs.evolve(GOOD, before=attrs.evolve(BEFORE, tasks=None)), ["no gauge"]),
     ],
