@@ -16,6 +16,10 @@ OUTCOMES = 6
 def show(console: Console, account: Account) -> None:
     """Print the whole."""
     console.print(_latencies(account))
+    for name, arrived in account.arrivals.items():
+        if arrived.turned_away:
+            away = ", ".join(f"{why} {count}" for why, count in arrived.turned_away.items())
+            console.print(f"{name}, honest clients who came and were not let in: {away}", highlight=False)
     console.print(_numbers(account))
     console.print(_kinds(account))
     if account.log.most_frequent:
@@ -48,7 +52,7 @@ def show(console: Console, account: Account) -> None:
 
 def _latencies(account: Account) -> Table:
     table = Table(title="honest clients, milliseconds", title_justify="left")
-    table.add_column("phase")
+    table.add_column("phase", no_wrap=True)
     for name in (
         "replies",
         "p50",
@@ -72,8 +76,7 @@ def _latencies(account: Account) -> Table:
     for type_, latency in during.by_command.items():
         table.add_row(f"  during, {type_}", *_cells(latency))
     for name, arrived in account.arrivals.items():
-        away = ", ".join(f"{why} {count}" for why, count in arrived.turned_away.items())
-        table.add_row(f"{name}, who came new", *_cells(arrived.greeted), f"not in: {away}" if away else "")
+        table.add_row(f"  {name}, until greeted", *_cells(arrived.greeted))
     return table
 
 

@@ -188,12 +188,13 @@ class Run:
             began = monotonic()
             while True:
                 now = await server.numbers()
-                found.append((round(monotonic() - began, 2), now))
-                if _is_back(before, now) or monotonic() - began > self.options.after_seconds:
+                elapsed_s = monotonic() - began
+                found.append((round(elapsed_s, 2), now))
+                is_enough = elapsed_s >= min(QUIET_S, self.options.after_seconds) and _is_back(before, now)
+                if is_enough or elapsed_s > self.options.after_seconds:
                     break
+                # Also until the connection of our own question is gone, which is a descriptor too.
                 await trio.sleep(LOOK_EVERY_S)
-            await trio.sleep(max(0.0, min(QUIET_S, self.options.after_seconds) - (monotonic() - began)))
-            found.append((round(monotonic() - began, 2), await server.numbers()))
         return found
 
     @contextmanager
