@@ -1,7 +1,7 @@
 """What a run came to, and whether it is good. Pure.
 
-Promises: `judge` names everything that is not as issue 5 has it, and nothing else; how slow the honest ones became is
-told and not judged.
+Promises: `judge` names everything that is not as issue 5 has it, and nothing else; how slow the honest ones became, and
+whether new ones got in, is told and not judged.
 """
 
 from __future__ import annotations
@@ -46,14 +46,35 @@ class Latency:
 
 
 @attrs.frozen
+class Spent:
+    """What a phase took, in seconds.
+
+    `…_waited_s` is for how long the process was ready to run and others had its core: much of it, and the latencies
+    are rather the machine's than the server's.
+    """
+
+    server_cpu_s: float
+    server_waited_s: float
+    honest_waited_s: float
+
+
+@attrs.frozen
 class Phase:
-    """A time of the run, by the system's monotonic clock, and what the honest ones measured in it."""
+    """A time of the run, and what the honest ones measured in it."""
 
     seconds: float
     replies: Latency | None
     deliveries: Latency | None
     by_command: Mapping[str, Latency | None]
-    server_cpu_s: float
+    spent: Spent
+
+
+@attrs.frozen
+class Arrived:
+    """Those who came in a phase: how long until they were greeted, and why others were not."""
+
+    greeted: Latency | None
+    turned_away: Mapping[str, int]
 
 
 @attrs.frozen
@@ -93,6 +114,7 @@ class Account:
     attack_s: float
     memory_tolerance_bytes: int
     phases: Mapping[str, Phase]
+    arrivals: Mapping[str, Arrived]
     before: Numbers
     after: Sequence[tuple[float, Numbers]]
     """By seconds after the end of the attack; the last is the one that is judged."""
@@ -167,11 +189,11 @@ def judge(account: Account) -> list[str]:
 
 def make_phases(
     bounds: Mapping[str, tuple[float, float]],
-    cpu_s: Mapping[str, float],
+    spent: Mapping[str, Spent],
     replies: Mapping[str, Sequence[tuple[float, float]]],
     deliveries: Sequence[tuple[float, float]],
 ) -> dict[str, Phase]:
-    """Part the samples by when their command was sent."""
+    """Part the samples by when their command was sent; `bounds` by the system's monotonic clock."""
     phases = {}
     for name, (begin, end) in bounds.items():
         by_command = {
@@ -182,6 +204,6 @@ def make_phases(
             Latency.of(seconds for some in by_command.values() for seconds in some),
             Latency.of(seconds for at, seconds in deliveries if begin <= at < end),
             {type_: Latency.of(some) for type_, some in by_command.items()},
-            round(cpu_s[name], 2),
+            spent[name],
         )
     return phases

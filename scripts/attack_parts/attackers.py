@@ -1,8 +1,8 @@
 """All attackers, in a process of their own: `python -m attack_parts.attackers`.
 
 Promises: ends by itself when the time is over, also by the clock if it was stopped meanwhile; every kind has the same
-number of tasks, but for one; writes its tallies to a file. The lowest priority there is: on a machine of two cores,
-who measures must not wait for who attacks. Runs on Trio.
+number of tasks, but for one; writes its tallies to a file. A low priority: on a machine of two cores, who measures
+must not wait for who attacks. Runs on Trio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attack_parts.priority import lower_priority
 from attack_parts.tally import Tally
 from attack_parts.wire import Target, failure_of
 
-NICE = 15
+NICE = 5
 PAUSE_S = 0.1
 """After a connection that could not even be made, so that a loop is no loop of our own errors."""
 

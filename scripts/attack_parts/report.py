@@ -16,6 +16,10 @@ OUTCOMES = 6
 def show(console: Console, account: Account) -> None:
     """Print the whole."""
     console.print(_latencies(account))
+    for name, arrived in account.arrivals.items():
+        if arrived.turned_away:
+            away = ", ".join(f"{why} {count}" for why, count in arrived.turned_away.items())
+            console.print(f"{name}, honest clients who came and were not let in: {away}", highlight=False)
     console.print(_numbers(account))
     console.print(_kinds(account))
     if account.log.most_frequent:
@@ -48,16 +52,31 @@ def show(console: Console, account: Account) -> None:
 
 def _latencies(account: Account) -> Table:
     table = Table(title="honest clients, milliseconds", title_justify="left")
-    table.add_column("phase")
-    for name in ("replies", "p50", "p99", "max", "deliveries", "p50", "p99", "max", "server's core"):
+    table.add_column("phase", no_wrap=True)
+    for name in (
+        "replies",
+        "p50",
+        "p99",
+        "max",
+        "deliveries",
+        "p50",
+        "p99",
+        "max",
+        "server's core",
+        "it waited",
+        "honest waited",
+    ):
         table.add_column(name, justify="right")
     for name in PHASES:
         phase = account.phases[name]
-        busy = f"{phase.server_cpu_s / phase.seconds:.0%}"
-        table.add_row(name, *_cells(phase.replies), *_cells(phase.deliveries), busy)
+        spent = (phase.spent.server_cpu_s, phase.spent.server_waited_s, phase.spent.honest_waited_s)
+        shares = [f"{seconds / phase.seconds:.0%}" for seconds in spent]
+        table.add_row(name, *_cells(phase.replies), *_cells(phase.deliveries), *shares)
     during = account.phases["during"]
     for type_, latency in during.by_command.items():
         table.add_row(f"  during, {type_}", *_cells(latency))
+    for name, arrived in account.arrivals.items():
+        table.add_row(f"  {name}, until greeted", *_cells(arrived.greeted))
     return table
 
 

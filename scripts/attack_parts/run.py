@@ -23,8 +23,8 @@ from bench_servers import pinned
 from chaos_parts.processes import NotRecovered, ended, start, until
 from chaos_parts.server import clean_environment
 
-from attack_parts.account import Account, Log, make_phases
-from attack_parts.server import Numbers, Server, start_server
+from attack_parts.account import Account, Arrived, Latency, Log, Spent, make_phases
+from attack_parts.server import Numbers, Server, start_server, waited_s
 from attack_parts.tally import Tally
 from attack_parts.tokens import Tokens, make_tokens
 from attack_parts.world import make_world
@@ -76,7 +76,9 @@ class Run:
     directory: Path
     say: Callable[[str], None]
     _bounds: dict[str, tuple[float, float]] = attrs.field(factory=dict)
-    _cpu_s: dict[str, float] = attrs.field(factory=dict)
+    _spent: dict[str, Spent] = attrs.field(factory=dict)
+    _arrivals: dict[str, Any] = attrs.field(factory=dict)
+    _honest_pid: int = 0
     _failures: list[str] = attrs.field(factory=list)
     _descriptor_limit: int = 0
 
@@ -98,15 +100,24 @@ class Run:
         options, most = self.options, _Most()
         honest_tokens = ["--tokens", str(tokens.honest)] if tokens else []
         async with self._child("honest", server, "--clients", str(options.honest), *honest_tokens) as honest:
+            self._honest_pid = honest.pid
             ready = self.directory / "honest.ready"
             await until(ready.exists, READY_S, lambda: f"honest clients were not ready ({self._words('honest')})")
             await trio.sleep(SETTLE_S)
             self.say(f"before: {options.honest} honest clients, {options.before_seconds:g} s")
-            await self._phase("before", server, options.before_seconds)
+            coming = ["--seconds", str(options.before_seconds), *honest_tokens]
+            async with self._child("arrivals-before", server, *coming) as arrivals:
+                with self._phase("before", server):
+                    await trio.sleep(options.before_seconds)
+                self._arrivals["before"] = await self._report_of("arrivals-before", arrivals, asked=False)
+            await trio.sleep(LOOK_EVERY_S)
             before = await server.numbers()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, server, most)
-                reports = await self._attack(server, tokens)
+                coming = ["--seconds", str(options.seconds), *honest_tokens]
+                async with self._child("arrivals-during", server, *coming) as arrivals:
+                    reports = await self._attack(server, tokens)
+                    self._arrivals["during"] = await self._report_of("arrivals-during", arrivals, asked=False)
                 nursery.cancel_scope.cancel()
             after = await self._after(server, before)
             seen = await self._report_of("honest", honest)
@@ -120,7 +131,11 @@ class Run:
         return Account(
             attack_s=options.seconds,
             memory_tolerance_bytes=options.memory_bytes,
-            phases=make_phases(self._bounds, self._cpu_s, seen["replies"], seen["deliveries"]),
+            phases=make_phases(self._bounds, self._spent, seen["replies"], seen["deliveries"]),
+            arrivals={
+                name: Arrived(Latency.of(found["greeted_s"]), found["turned_away"])
+                for name, found in self._arrivals.items()
+            },
             before=before,
             after=after,
             most_memory_bytes=most.memory_bytes,
@@ -153,11 +168,13 @@ class Run:
                 arguments = ["--seconds", str(options.seconds), "--tasks", str(tasks), "--seed", str(options.seed)]
                 arguments += ["--only", *options.only, *more]
                 children.append((name, await stack.enter_async_context(self._child(name, server, *arguments))))
-            await self._phase("during", server, options.seconds)
+            with self._phase("during", server):
+                await trio.sleep(options.seconds)
             for _, child in children:
                 child.send_signal(signal.SIGSTOP)
             self.say(f"held: attackers are stopped, their sockets open, {options.held_seconds:g} s")
-            await self._phase("held", server, options.held_seconds)
+            with self._phase("held", server):
+                await trio.sleep(options.held_seconds)
             for _, child in children:
                 child.send_signal(signal.SIGCONT)
             return [await self._report_of(name, child, asked=False) for name, child in children]
@@ -165,34 +182,39 @@ class Run:
     async def _after(self, server: Server, before: Numbers) -> list[tuple[float, Numbers]]:
         """Look until descriptors and tasks are what they were, or the time is over; the honest ones go on."""
         self.say(f"after: until all is as it was, at most {self.options.after_seconds:g} s")
-        began = monotonic()
-        cpu_s = server.cpu_s()
         self._descriptor_limit = server.most_descriptors()
         found = []
-        while True:
-            now = await server.numbers()
-            found.append((round(monotonic() - began, 2), now))
-            if _is_back(before, now) or monotonic() - began > self.options.after_seconds:
-                break
-            await trio.sleep(LOOK_EVERY_S)
-        await trio.sleep(max(0.0, min(QUIET_S, self.options.after_seconds) - (monotonic() - began)))
-        found.append((round(monotonic() - began, 2), await server.numbers()))
-        self._bounds["after"] = (began, monotonic())
-        self._cpu_s["after"] = server.cpu_s() - cpu_s
+        with self._phase("after", server):
+            began = monotonic()
+            while True:
+                now = await server.numbers()
+                elapsed_s = monotonic() - began
+                found.append((round(elapsed_s, 2), now))
+                is_enough = elapsed_s >= min(QUIET_S, self.options.after_seconds) and _is_back(before, now)
+                if is_enough or elapsed_s > self.options.after_seconds:
+                    break
+                # Also until the connection of our own question is gone, which is a descriptor too.
+                await trio.sleep(LOOK_EVERY_S)
         return found
 
-    async def _phase(self, name: str, server: Server, seconds: float) -> None:
-        began, cpu_s = monotonic(), server.cpu_s()
-        await trio.sleep(seconds)
+    @contextmanager
+    def _phase(self, name: str, server: Server) -> Iterator[None]:
+        """Note when a phase was, and what it took."""
+
+        def spent() -> tuple[float, float, float]:
+            return server.cpu_s(), waited_s(server.process.pid), waited_s(self._honest_pid)
+
+        began, before = monotonic(), spent()
+        yield
         self._bounds[name] = (began, monotonic())
-        self._cpu_s[name] = server.cpu_s() - cpu_s
+        self._spent[name] = Spent(*(round(now - then, 2) for now, then in zip(spent(), before, strict=True)))
 
     @asynccontextmanager
     async def _child(self, name: str, server: Server, *arguments: str) -> AsyncIterator[subprocess.Popen[bytes]]:
         """A process of clients on core 1; killed at the end if it is still there."""
         is_honest = name == "honest"
-        module = "attack_parts.honest" if is_honest else "attack_parts.attackers"
-        source = HONEST_ADDRESS if is_honest else ATTACKERS_ADDRESS
+        module = f"attack_parts.{name.partition('-')[0]}"
+        source = ATTACKERS_ADDRESS if module == "attack_parts.attackers" else HONEST_ADDRESS
         command = [sys.executable, "-m", module, "--port", str(server.port), "--source", source]
         command += ["--report", str(self.directory / f"{name}.json"), *arguments]
         command += ["--ready", str(self.directory / "honest.ready")] if is_honest else []

@@ -82,6 +82,11 @@ class Server:
         )
 
 
+def waited_s(pid: int) -> float:
+    """How long a process's main thread could have run, and had to wait for a core: what the neighbours cost it."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 async def start_server(database_url: str, flags: Sequence[str], log: Path) -> Server:
     """Start it on core 0, on a port of its own choice. Raises NotRecovered when it does not get ready."""
     command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--log-format", "json", *flags]
