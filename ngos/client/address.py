@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ngos.client.errors import ConnectFailed, ConnectionLost
 
@@ -71,11 +71,14 @@ class Address:
         resource = f"{path}?{query}"
         if not (resource.isascii() and resource.isprintable() and " " not in resource):
             raise ConnectFailed(url, "its path and query must be percent-encoded")
-        if token is not None and not (token.isascii() and token.isprintable()):
-            raise ConnectFailed(url, "the token has characters that a header can't carry")
-        return cls(
-            url, secure, host, port if port is not None else (443 if secure else 80), path, query, token, connect_s
-        )
+        port = port if port is not None else (443 if secure else 80)
+        return cls(url, secure, host, port, path, query, None, connect_s).showing(token)
+
+    def showing(self, token: str | None) -> Address:
+        """The same with this token in the handshake. Raises ConnectFailed where that can't be."""
+        if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
+            raise self.failed("the token has characters that a header can't carry")
+        return evolve(self, token=token)
 
     @property
     def resource(self) -> str:
