@@ -6,6 +6,7 @@ May import `ngos.client.errors`.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import socket
@@ -125,7 +126,7 @@ class Address:
         except ValueError:
             phrase = "refused"
         reason = f"{status} {phrase}"
-        text = (body or b"").decode("utf-8", "replace").strip()
+        text = _said(body or b"")
         if text and len(text) <= 200 and text.isprintable() and text != phrase:
             reason += f": {text}"
         retry_after_s = None
@@ -135,3 +136,14 @@ class Address:
                 # Seconds only: the other form, a date, is of use to those who trust two clocks.
                 retry_after_s = float(value) if value.isascii() and value.isdigit() else None
         return ConnectFailed(self.url, reason, status=status, retry_after_s=retry_after_s)
+
+
+def _said(body: bytes) -> str:
+    """What a refusal says: its `message` where it is one of ours."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    message = told.get("message") if isinstance(told, dict) else None
+    return message if isinstance(message, str) else text

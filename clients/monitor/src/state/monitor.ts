@@ -254,8 +254,8 @@ export class Monitor {
     this.signing = false;
     this.identity = null;
     this.keeper.clear();
-    const reasons = { expired: 'the token has expired', refused: 'the token was refused', first: 'nobody signed in' };
-    this.story.ended(Date.now(), reasons[this.asking]);
+    if (this.asking === 'expired') this.story.ended(Date.now(), 'the token has expired');
+    else this.story.asked(Date.now(), had);
   }
 
   private receive(event: Event): void {
@@ -272,7 +272,7 @@ export class Monitor {
   private refused(error: unknown): void {
     if (error instanceof CommandError && error.code === 'unauthenticated' && this.asking === null) {
       this.asking = 'first';
-      this.story.asked(Date.now());
+      this.story.asked(Date.now(), false);
       // It would end in a few seconds by itself.
       void this.ws.disconnect();
     }

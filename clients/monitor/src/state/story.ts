@@ -11,7 +11,7 @@ export type Chapter =
   | { kind: 'back'; atMs: number; afterMs: number; resumed: Resumed[] }
   | { kind: 'gap'; atMs: number; topic: string }
   | { kind: 'draining'; atMs: number }
-  | { kind: 'asked'; atMs: number }
+  | { kind: 'asked'; atMs: number; refused: boolean }
   | { kind: 'ended'; atMs: number; reason: string };
 
 const CHAPTERS_MOST = 50;
@@ -63,8 +63,8 @@ export class Story {
     this.add({ kind: 'draining', atMs });
   }
 
-  asked(atMs: number): void {
-    this.add({ kind: 'asked', atMs });
+  asked(atMs: number, refused: boolean): void {
+    this.add({ kind: 'asked', atMs, refused });
   }
 
   ended(atMs: number, reason: string): void {
@@ -91,7 +91,7 @@ export function sentenceOf(chapter: Chapter): string {
     case 'draining':
       return 'the server is about to stop';
     case 'asked':
-      return 'the server asks for a token';
+      return chapter.refused ? 'the server refused the token' : 'the server asks for a token';
     case 'ended':
       return `ended: ${chapter.reason}`;
   }

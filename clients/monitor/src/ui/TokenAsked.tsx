@@ -39,7 +39,7 @@ export function TokenAsked({ asking, signing }: { asking: Asking; signing: boole
   };
   const wrong = asking === 'refused' && !signing;
   return (
-    <form className="asked" aria-labelledby="asked-title" onSubmit={(event) => void signIn(event)}>
+    <form className="asked" data-asking={asking} aria-labelledby="asked-title" onSubmit={(event) => void signIn(event)}>
       <div role={asking === 'renew' ? undefined : 'alert'}>
         <h2 id="asked-title">{TITLES[asking]}</h2>
         <p id="asked-reason">{REASONS[asking]}</p>
