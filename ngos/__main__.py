@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 import click
 
 from ngos.cli import cli
+from ngos.client.errors import CommandError
 from ngos.errors import NgosError, SetupError
 from ngos.protocol.codec import MessageError
+from ngos.protocol.faults import ErrorCode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +56,8 @@ def _known(exc: BaseException) -> tuple[int, str | None] | None:
             return exc.exit_code, f"{exc.format_message()} ({command} --help tells more)"
         case click.ClickException():
             return exc.exit_code, exc.format_message()
+        case CommandError() if exc.code == ErrorCode.UNAUTHENTICATED:
+            return 1, f"{exc} (here: by --token, or by NGOS_TOKEN)"
         case NgosError():
             return 1, str(exc)
         case MessageError():

@@ -31,7 +31,7 @@ async def run(server: Running, *command: str) -> str:
 
 def test_there_are_examples() -> None:
     """Tries to lose an example without a test noticing."""
-    assert (4, 1) == (len(PYTHON), len(BROWSER))
+    assert (5, 1) == (len(PYTHON), len(BROWSER))
 
 
 async def test_any_websocket_library(server: Running) -> None:
@@ -54,9 +54,15 @@ async def test_the_asyncio_client(server: Running) -> None:
     assert "connected to ngos\n2 2.0\n" == output
 
 
+async def test_a_token(server: Running) -> None:
+    """Tries the fourth example: a function for the token, and a renewal."""
+    output = await run(server, sys.executable, "-c", PYTHON[3])
+    assert "known as me\n" == output
+
+
 async def test_the_handlers(server: Running) -> None:
-    """Tries the fourth example: one token, heard as the reply, and as the event unless it left before that."""
-    output = (await run(server, sys.executable, "-c", PYTHON[3])).split()
+    """Tries the fifth example: one token, heard as the reply, and as the event unless it left before that."""
+    output = (await run(server, sys.executable, "-c", PYTHON[4])).split()
     assert len(output) in (1, 2)
     assert 1 == len(set(output))
 

@@ -22,6 +22,7 @@ Shared by all shells, without I/O and without a clock:
 - `backoff`: how long to wait before connecting again
 - `callbacks`: what a program may want to hear of its connections
 - `session`: what is to be done with each message, and after each connection
+- `proof`: the token that is shown to each connection
 - `heartbeat`: when to Ping, and when to leave
 - `address`: where the server is, and why it could not be reached
 
@@ -57,6 +58,7 @@ from ngos.client.errors import (
     SlowSubscriber,
 )
 from ngos.client.feed import Event
+from ngos.client.proof import Token
 from ngos.client.session import State
 
 __all__ = [
@@ -73,4 +75,5 @@ __all__ = [
     "SessionError",
     "SlowSubscriber",
     "State",
+    "Token",
 ]

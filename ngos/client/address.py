@@ -6,6 +6,7 @@ May import `ngos.client.errors`.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import socket
@@ -14,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ngos.client.errors import ConnectFailed, ConnectionLost
 
@@ -71,11 +72,14 @@ class Address:
         resource = f"{path}?{query}"
         if not (resource.isascii() and resource.isprintable() and " " not in resource):
             raise ConnectFailed(url, "its path and query must be percent-encoded")
-        if token is not None and not (token.isascii() and token.isprintable()):
-            raise ConnectFailed(url, "the token has characters that a header can't carry")
-        return cls(
-            url, secure, host, port if port is not None else (443 if secure else 80), path, query, token, connect_s
-        )
+        port = port if port is not None else (443 if secure else 80)
+        return cls(url, secure, host, port, path, query, None, connect_s).showing(token)
+
+    def showing(self, token: str | None) -> Address:
+        """The same with this token in the handshake. Raises ConnectFailed where that can't be."""
+        if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
+            raise self.failed("the token has characters that a header can't carry")
+        return evolve(self, token=token)
 
     @property
     def resource(self) -> str:
@@ -122,7 +126,7 @@ class Address:
         except ValueError:
             phrase = "refused"
         reason = f"{status} {phrase}"
-        text = (body or b"").decode("utf-8", "replace").strip()
+        text = _said(body or b"")
         if text and len(text) <= 200 and text.isprintable() and text != phrase:
             reason += f": {text}"
         retry_after_s = None
@@ -132,3 +136,14 @@ class Address:
                 # Seconds only: the other form, a date, is of use to those who trust two clocks.
                 retry_after_s = float(value) if value.isascii() and value.isdigit() else None
         return ConnectFailed(self.url, reason, status=status, retry_after_s=retry_after_s)
+
+
+def _said(body: bytes) -> str:
+    """What a refusal says: its `message` where it is one of ours."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    message = told.get("message") if isinstance(told, dict) else None
+    return message if isinstance(message, str) else text

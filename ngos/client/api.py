@@ -53,7 +53,12 @@ class Api(ABC):
         """Return the round trip's seconds."""
 
     async def authenticate(self, token: str) -> m.Authenticated:
-        """Prove who this is, from here on; what the `Authorization` header can't do for browsers."""
+        """Prove who this is, from here on and on later connections: it takes the place of `connect`'s `token`.
+
+        On a connection that has proved it before, this renews: it goes on until the new token expires. Raises
+        CommandError: `unauthenticated` where the token is not valid, `forbidden` where it is another subject's or does
+        not allow topics that are followed; then all stays as it was.
+        """
         return await self._answer(c.Authenticate(token=token), m.Authenticated)
 
     async def publish(self, topic: str, type: str, payload: Mapping[str, Any] | None = None) -> m.Published:

@@ -20,6 +20,7 @@ from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.client import Client
 from ngos.client.loop import OF_ANOTHER_LOOP
+from ngos.client.proof import Proof, Token
 from ngos.client.requests import QUEUE_BYTES
 from ngos.client.session import Session
 from ngos.client.subscription import Subscription
@@ -32,7 +33,7 @@ async def connect(
     url: str,
     *,
     client_id: str | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     connect_s: float = 10.0,
     request_s: float = 30.0,
     reconnect: bool = True,
@@ -48,10 +49,11 @@ async def connect(
     The block is to be entered and left by one task; others may use the client. Cancelled, it still says goodbye to
     the server, for at most a second, and no task is left when it is over.
     """
-    address = Address.of(url, client_id, token, connect_s)
+    address = Address.of(url, client_id, token if isinstance(token, str) else None, connect_s)
     loop = _AsyncioLoop()
     changed = loop.lot()
     session = Session(
+        proof=Proof(token),
         reconnect=reconnect,
         backoff=backoff,
         queue_bytes=queue_bytes,

@@ -7,7 +7,7 @@ except the shells, and the protocol.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
@@ -99,7 +99,7 @@ class Line:
             await socket.cut()
 
     async def _open(self) -> Socket:
-        socket = await open_socket(self._address)
+        socket = await open_socket(await self._showing())
         try:
             self._session.receive(await socket.recv())
             if self._session.state is not State.CONNECTED:
@@ -111,6 +111,19 @@ class Line:
             await socket.cut()
             raise
         return socket
+
+    async def _showing(self) -> Address:
+        """The address with the token for this connection. Raises ConnectFailed: there is none, for the time being."""
+        proof = self._session.proof
+        try:
+            token = proof.next()
+            if isinstance(token, Awaitable):
+                token = await token
+        except Exception as exc:
+            raise self._address.failed(f"no token: {exc or type(exc).__name__}") from exc
+        if not self._session.prove(token):
+            raise self._address.failed("no token but the one that was refused")
+        return self._address.showing(None if proof.in_band is not None else token)
 
     async def _serve(self, socket: Socket) -> float | None:
         """Read, write and watch until the connection is over, then say goodbye, for at most CLOSE_S."""

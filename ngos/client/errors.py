@@ -94,7 +94,10 @@ def _meaning(code: int) -> str:
 
 
 class CommandError(SessionError):
-    """The server answered `error`. `code` compares equal to an `ErrorCode`; `reply` is the whole envelope."""
+    """The server answered `error`. `code` compares equal to an `ErrorCode`; `reply` is the whole envelope.
+
+    `retry_after_s` is for how long it asks to wait, where it does: `rate_limited` does.
+    """
 
     def __init__(self, reply: Envelope) -> None:
         payload = reply.payload
@@ -103,6 +106,8 @@ class CommandError(SessionError):
         self.retryable = payload.get("retryable") is True
         details = payload.get("details")
         self.details: dict[str, Any] = details if isinstance(details, dict) else {}
+        after_ms = self.details.get("retry_after_ms")
+        self.retry_after_s: float | None = after_ms / 1000 if type(after_ms) is int and after_ms >= 0 else None
         self.reply = reply
         super().__init__(f"{self.code}: {self.message}")
 

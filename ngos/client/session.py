@@ -24,6 +24,7 @@ from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.errors import CommandError, ConnectFailed, ConnectionLost, GapError, RequestTooBig, SessionError
 from ngos.client.feed import Feed
+from ngos.client.proof import Proof
 from ngos.client.requests import QUEUE_BYTES, Outcome, Requests
 from ngos.client.topics import Topics
 from ngos.protocol import PROTOCOL_VERSION
@@ -69,6 +70,7 @@ class Session:
     def __init__(
         self,
         *,
+        proof: Proof | None = None,
         reconnect: bool = True,
         backoff: Backoff | None = None,
         queue_bytes: int = QUEUE_BYTES,
@@ -83,6 +85,8 @@ class Session:
         """Why the connection that is there is to be ended from this side."""
         self.ended: ConnectionLost | None = None
         """Why there will be no connection any more."""
+        self.proof = proof or Proof()
+        """Who this client says that it is."""
         self._reconnect = reconnect
         self._backoff = backoff or Backoff()
         self._on_output = on_output
@@ -98,7 +102,6 @@ class Session:
             on_gap=self._gap,
             reconnect=reconnect,
         )
-        self._proof: str | None = None
         self._proved_good = False
         self._wish_s = 0.0
 
@@ -128,7 +131,7 @@ class Session:
             raise ValueError(f"not an id, which has 1 to 128 characters and no NUL: {id_[:140]!r}")
         if (command if isinstance(command, str) else command.TYPE) == Authenticate.TYPE:
             token = command.token if isinstance(command, Authenticate) else (payload or {}).get("token")
-            on_done = self._remembering(str(token), on_done)
+            on_done = self._remembering(token, on_done)
         id_ = self._requests.add(command, payload, on_done, id_=id_)
         self._on_output()
         return id_
@@ -161,6 +164,12 @@ class Session:
         self._topics.detach(feed)
 
     # Connections
+
+    def prove(self, token: str | None) -> bool:
+        """Show this token to the next connection. False: it was refused already, and the session has ended."""
+        if self.ended is None and not self.proof.show(token):
+            self.end(ConnectionLost(CloseCode.UNAUTHENTICATED, "the token was refused, and there is no other"))
+        return self.ended is None
 
     def receive(self, data: str | bytes) -> None:
         """Take one message from the server, bytes where it is a binary one; a connection's first is its greeting.
@@ -217,6 +226,7 @@ class Session:
         if self.ended is not None:
             return None
         reason, self.verdict = self.verdict or error, None
+        self._heed(reason)
         if not self._may_return(reason):
             self.end(reason)
             return None
@@ -237,6 +247,8 @@ class Session:
         lost = error.lost
         if error.status is not None and error.status < 500 and error.status not in _WORTH_ANOTHER_TRY:
             lost = ConnectionLost(_CODES.get(error.status, CloseCode.POLICY), str(error))
+        if lost is not None:
+            self._heed(lost)
         if lost is not None and not self._may_return(lost):
             self.end(lost)
             return None
@@ -281,9 +293,9 @@ class Session:
         # In this order: who we are, or the ids that follow would be another's; then the subscriptions, or what our
         # commands cause would be missed on ephemeral topics; then the commands.
         again = self._requests.connect(established.limits)
-        if self._proof is not None:
+        if (token := self.proof.in_band) is not None:
             try:
-                self._requests.add(Authenticate(token=self._proof), None, self._proven, ours=True)
+                self._requests.add(Authenticate(token=token), None, self._proven, ours=True)
             except RequestTooBig as exc:
                 self.end_connection(ConnectionLost(CloseCode.MESSAGE_TOO_BIG, str(exc)))
                 return
@@ -292,15 +304,16 @@ class Session:
 
     def _refused(self, error: SessionError) -> None:
         """Subscriptions that were followed can't go on here, which is not yet for their consumers to hear."""
-        self._wish(_retry_after_s(error))
+        if isinstance(error, CommandError):
+            self._wish(error.retry_after_s or 0.0)
         self.end_connection(ConnectionLost(CloseCode.TRY_AGAIN_LATER, str(error)))
 
-    def _remembering(self, token: str, on_done: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+    def _remembering(self, token: object, on_done: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
         """Keep a proof that was accepted: later connections are nobody's until they have shown it too."""
 
         def done(outcome: Outcome) -> None:
-            if isinstance(outcome, Envelope) and outcome.type == Authenticated.TYPE:
-                self._proof = token
+            if isinstance(token, str) and isinstance(outcome, Envelope) and outcome.type == Authenticated.TYPE:
+                self.proof.accept(token)
             on_done(outcome)
 
         return done
@@ -308,11 +321,17 @@ class Session:
     def _proven(self, outcome: Outcome) -> None:
         if isinstance(outcome, CommandError):
             code = CloseCode.TRY_AGAIN_LATER if outcome.retryable else CloseCode.UNAUTHENTICATED
+            self._wish(outcome.retry_after_s or 0.0)
             self.end_connection(ConnectionLost(code, str(outcome)))
 
     def _may_return(self, error: ConnectionLost) -> bool:
-        # 4401 wants a new token, which only the program could have.
-        return self._reconnect and error.may_reconnect and error.code != CloseCode.UNAUTHENTICATED
+        # 4401 wants another token, which only the program could have.
+        renewable = self.proof.renewable or error.code != CloseCode.UNAUTHENTICATED
+        return self._reconnect and error.may_reconnect and renewable
+
+    def _heed(self, error: ConnectionLost) -> None:
+        if error.code == CloseCode.UNAUTHENTICATED:
+            self.proof.refuse()
 
     def _wish(self, seconds: float) -> None:
         self._wish_s = max(self._wish_s, min(seconds, LONGEST_WISH_S))
@@ -336,9 +355,3 @@ class Session:
     def _change(self, state: State) -> None:
         self.state = state
         self._on_state()
-
-
-def _retry_after_s(error: SessionError) -> float:
-    details = error.details if isinstance(error, CommandError) else {}
-    after_ms = details.get("retry_after_ms")
-    return after_ms / 1000 if isinstance(after_ms, int) else 0.0

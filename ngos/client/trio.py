@@ -20,6 +20,7 @@ from ngos.client.backoff import Backoff
 from ngos.client.callbacks import Callbacks
 from ngos.client.client import Client
 from ngos.client.loop import OF_ANOTHER_LOOP
+from ngos.client.proof import Proof, Token
 from ngos.client.requests import QUEUE_BYTES
 from ngos.client.session import Session
 from ngos.client.subscription import Subscription
@@ -33,7 +34,7 @@ async def connect(
     url: str,
     *,
     client_id: str | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     connect_s: float = 10.0,
     request_s: float = 30.0,
     reconnect: bool = True,
@@ -44,8 +45,13 @@ async def connect(
     """Connect to a server, stay connected, and disconnect when the block ends.
 
     `url` as in ws://127.0.0.1:8000/ws; `client_id` names this client to others and makes its commands idempotent
-    (protocol.md section 6; without it, one is made here); `token` goes into the `Authorization` header. `connect_s`
-    is for all until `connection.established`, `request_s` for each command's reply, breaks included.
+    (protocol.md section 6; without it, one is made here). `connect_s` is for all until `connection.established`,
+    `request_s` for each command's reply, breaks included.
+
+    `token` goes into the `Authorization` header: a string, or a function, plain or async, that is asked anew for each
+    connection; what it raises is that connection's ConnectFailed. What `Client.authenticate` was accepted with takes
+    its place. When the server refuses a token, with 401 or 4401, the client comes back only with another one than
+    that: with a string it is over.
 
     When the connection breaks, the client waits as section 8 has it, `random(0, min(20 s, 0.5 s * 2^n))`, the first
     time too, and connects anew: subscriptions resume where they were, commands without a reply are sent again under
@@ -59,10 +65,11 @@ async def connect(
     at most a second.
     """
     failure: BaseException | None = None
-    address = Address.of(url, client_id, token, connect_s)
+    address = Address.of(url, client_id, token if isinstance(token, str) else None, connect_s)
     loop = _TrioLoop()
     changed = loop.lot()
     session = Session(
+        proof=Proof(token),
         reconnect=reconnect,
         backoff=backoff,
         queue_bytes=queue_bytes,

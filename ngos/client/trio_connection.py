@@ -6,7 +6,7 @@ except the shells, and the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import trio
@@ -101,12 +101,25 @@ class Line:
         return failure or wait_s
 
     async def _open(self, nursery: trio.Nursery, closing: AsyncExitStack) -> tuple[WebSocketConnection, WatchedStream]:
-        socket, stream = await open_socket(nursery, closing, self._address)
+        socket, stream = await open_socket(nursery, closing, await self._showing())
         self._session.receive(await socket.get_message())
         if self._session.state is not State.CONNECTED:
             lost = self._session.ended
             raise self._address.failed(lost.reason if lost is not None else "no greeting", lost=lost)
         return socket, stream
+
+    async def _showing(self) -> Address:
+        """The address with the token for this connection. Raises ConnectFailed: there is none, for the time being."""
+        proof = self._session.proof
+        try:
+            token = proof.next()
+            if isinstance(token, Awaitable):
+                token = await token
+        except Exception as exc:
+            raise self._address.failed(f"no token: {exc or type(exc).__name__}") from exc
+        if not self._session.prove(token):
+            raise self._address.failed("no token but the one that was refused")
+        return self._address.showing(None if proof.in_band is not None else token)
 
     async def _serve(self, socket: WebSocketConnection, stream: WatchedStream) -> float | None:
         """Read, write and watch until the connection is over, then say goodbye, for at most CLOSE_S."""

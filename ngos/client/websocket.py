@@ -28,6 +28,7 @@ from ngos.client.errors import ConnectionLost, GapError, SessionError, SlowSubsc
 from ngos.client.followed import Followed
 from ngos.client.handlers import Handler, Handlers, in_handler
 from ngos.client.messages import Message, of_client, of_event, of_failure, of_reply
+from ngos.client.proof import Token
 from ngos.client.replies import Replies
 from ngos.client.requests import QUEUE_BYTES
 from ngos.client.session import State
@@ -58,7 +59,7 @@ class NeuroGraphWebSocketClient:
         url: str,
         *,
         client_id: str | None = None,
-        token: str | None = None,
+        token: Token | None = None,
         connect_s: float = 10.0,
         request_s: float = 30.0,
         reconnect: bool = True,

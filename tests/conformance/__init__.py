@@ -22,7 +22,7 @@ KIND, and what comes with it:
 |---|---|
 | ConnectFailed | `status`: the HTTP status, or null |
 | ConnectionLost | `code` |
-| CommandError | `code`, `retryable`, `details` |
+| CommandError | `code`, `retryable`, `details`, `retry_after_s`: or null |
 | NotFound | `token_id` |
 | RequestTimeout, RequestTooBig, QueueFull | |
 | GapError | `topic`, `seq`, `epoch`, `now`: `{epoch, seq}` or null |
@@ -31,9 +31,10 @@ KIND, and what comes with it:
 
 OP:
 
-- `connect {url, client_id?, token?, reconnect? (true), dice? (0.0), request_s? (30), connect_s? (10), queue_bytes?}`
+- `connect {url, client_id?, token?, tokens?, reconnect? (true), dice? (0.0), request_s? (30), connect_s? (10), queue_bytes?}`
   → `{connection_id, client_id}`. `dice` is the fraction of the longest wait that this client's backoff draws: 0.0
-  comes back at once, 1.0 waits the longest. With `wait: false`, `{}` at once.
+  comes back at once, 1.0 waits the longest. With `wait: false`, `{}` at once. `tokens` makes the token a function that
+  returns one of them after the other when it is asked, and the last for ever; each time it reports `asked`.
 - `disconnect {}` → `{}`: the client is over.
 - `state {}` → `"connected"`, `"reconnecting"` or `"ended"`.
 - `request {type, payload?, id?}` → the reply's whole envelope.
@@ -50,6 +51,7 @@ Reports that nobody asked for:
     {"client": "a", "callback": "connected", "connection_id": "…"}
     {"client": "a", "callback": "disconnected", "code": 1006, "next_s": 0.0}    null: it will not come back
     {"client": "a", "callback": "resumed", "topic": "tokens", "replay": 12}     per durable topic, after a break
+    {"client": "a", "callback": "asked"}
     {"client": "a", "callback": "gap", "topic": "tokens", "seq": 5, "epoch": "…", "now": {"epoch": "…", "seq": 9}}
 
 A client that is told to disconnect need not report `disconnected`. After a gap a subscription may end, or go on with

@@ -88,6 +88,8 @@ class Actor:
         options = {key: order[key] for key in OPTIONS if order.get(key) is not None}
         dice = order.get("dice", 0.0)
         backoff = Backoff(lambda low, high: low + dice * (high - low))
+        if tokens := order.get("tokens"):
+            options["token"] = asked(name, tokens)
         async with self._connect(order["url"], backoff=backoff, callbacks=told(name), **options) as client:
             held = self._held[name] = _Held(client, self._lot())
             if waits:
@@ -162,6 +164,16 @@ def envelope(reply: Envelope) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None and value is not False}
 
 
+def asked(name: str, tokens: list[str]) -> Callable[[], Awaitable[str]]:
+    """A function that has one token after the other, and the last for ever."""
+
+    async def token() -> str:
+        report({"client": name, "callback": "asked"})
+        return tokens.pop(0) if len(tokens) > 1 else tokens[0]
+
+    return token
+
+
 def told(name: str) -> Callbacks:
     """Callbacks that are reports."""
 
@@ -194,7 +206,12 @@ def described(exc: Exception) -> dict[str, Any]:
         case ConnectionLost():
             fields = {"code": exc.code}
         case CommandError():
-            fields = {"code": exc.code, "retryable": exc.retryable, "details": exc.details}
+            fields = {
+                "code": exc.code,
+                "retryable": exc.retryable,
+                "details": exc.details,
+                "retry_after_s": exc.retry_after_s,
+            }
         case NotFound():
             fields = {"token_id": str(exc.token_id)}
         case GapError():

@@ -1,24 +1,24 @@
-// Pictures of the page: empty, the demo graph, 10,000 tokens, dark, and on a phone.
+// Pictures of the page: empty, the demo graph, 10,000 tokens, dark, and on a phone; and those of a server that asks for
+// tokens: asking, refused, signed in, read-only, who may not follow, expired.
 //
-//     node bench/screenshots.mjs OUTDIR
+//     node bench/screenshots.mjs OUTDIR [open | asking]
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { launch, until } from './browser.mjs';
 import { fill, stir } from './load.mjs';
-import { startServer } from './server.mjs';
+import { makeIssuer, startServer } from './server.mjs';
 
 const DESK = { viewport: { width: 1440, height: 900 } };
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
 
-const out = process.argv[2];
+const [out, only] = process.argv.slice(2);
 if (!out) {
   console.error('usage: node bench/screenshots.mjs OUTDIR');
   process.exit(2);
 }
 await mkdir(out, { recursive: true });
 const browser = await launch();
-const servers = [await startServer(), await startServer()];
-const [small, large] = servers;
+const servers = [];
 
 /** Open the page and wait until all that is there is shown. */
 async function open(server, options) {
@@ -26,7 +26,8 @@ async function open(server, options) {
   const page = await context.newPage();
   page.on('pageerror', (error) => console.error(`page: ${error.message}`));
   await page.goto(server.url);
-  await until(page, () => window.ngosMonitor?.loaded);
+  if (server.asks) await page.getByLabel('Access token').waitFor();
+  else await until(page, () => window.ngosMonitor?.loaded);
   return page;
 }
 
@@ -38,7 +39,9 @@ async function shoot(page, name) {
   console.log(`${name}.png`);
 }
 
-try {
+async function shootOpen() {
+  const [small, large] = [await startServer(), await startServer()];
+  servers.push(small, large);
   const light = await open(small, { ...DESK, colorScheme: 'light' });
   await settle(light, 1000);
   await shoot(light, 'empty');
@@ -73,6 +76,75 @@ try {
   await settle(still, 5000);
   await shoot(still, 'tokens-10000');
   await filled.ws.disconnect();
+}
+
+async function shootAsking() {
+  const issuer = await makeIssuer();
+  const server = { ...(await startServer({ flags: issuer.flags })), asks: true };
+  servers.push(server, issuer);
+  const all = ['--read', '--write', '--subscribe', '*', '--publish', '*'];
+  const signIn = async (page, token) => {
+    await page.getByLabel('Access token').fill(token);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+  };
+  const enter = async (page, token) => {
+    await signIn(page, token);
+    await page.locator('.who').waitFor();
+    await until(page, () => window.ngosMonitor?.loaded);
+  };
+  const light = await open(server, { ...DESK, colorScheme: 'light' });
+  await settle(light, 500);
+  await shoot(light, 'asking');
+  await signIn(light, 'not.a.token');
+  await light.getByRole('heading', { name: 'The token was refused' }).waitFor();
+  await settle(light, 500);
+  await shoot(light, 'refused');
+  await enter(light, issuer.token('alice', 3600, ...all));
+  await light.getByRole('button', { name: 'Load a small demo graph' }).click();
+  await until(light, () => window.ngosMonitor.edges === 120);
+  await settle(light);
+  await light.locator('.who summary').click();
+  await settle(light, 500);
+  await shoot(light, 'signed-in');
+  await light.getByRole('button', { name: 'Renew' }).click();
+  await settle(light, 500);
+  await shoot(light, 'renew');
+
+  const reader = await open(server, { ...DESK, colorScheme: 'light' });
+  await enter(reader, issuer.token('reader', 3600, '--read', '--subscribe', 'tokens', '--subscribe', 'graph'));
+  await reader.getByRole('tab', { name: 'New' }).click();
+  await reader.getByRole('button', { name: 'Create token' }).click();
+  await reader.getByRole('alert').waitFor();
+  await settle(reader);
+  await shoot(reader, 'read-only');
+  const blind = await open(server, { ...DESK, colorScheme: 'dark' });
+  await enter(blind, issuer.token('blind', 3600, '--read'));
+  await settle(blind);
+  await shoot(blind, 'follows-nothing');
+
+  const phone = await open(server, { ...PHONE, colorScheme: 'light' });
+  await settle(phone, 500);
+  await shoot(phone, 'phone-asking');
+  await enter(phone, issuer.token('somebody.with.a.long.name@example.org', 30, ...all));
+  await settle(phone);
+  await phone.locator('.who summary').tap();
+  await settle(phone, 500);
+  await shoot(phone, 'phone-signed-in');
+  await phone.locator('.who summary').tap();
+  await phone.getByRole('heading', { name: 'Your token has expired' }).waitFor();
+  await settle(phone, 500);
+  await shoot(phone, 'phone-expired');
+
+  const dark = await open(server, { ...DESK, colorScheme: 'dark' });
+  await enter(dark, issuer.token('alice', 12, ...all));
+  await dark.getByRole('heading', { name: 'Your token has expired' }).waitFor();
+  await settle(dark, 500);
+  await shoot(dark, 'expired');
+}
+
+try {
+  if (only !== 'asking') await shootOpen();
+  if (only !== 'open') await shootAsking();
 } finally {
   await browser.close();
   for (const server of servers) await server.end();

@@ -1,5 +1,5 @@
 // Starts a server on a database of its own, or takes the one whose URL was given.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,10 +17,10 @@ async function freePort() {
   return port;
 }
 
-export async function startServer({ port, dataDir } = {}) {
+export async function startServer({ port, dataDir, flags = [] } = {}) {
   const at = port ?? (await freePort());
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'ngos-page-')));
-  const child = spawn(NGOS, ['serve', '--port', String(at)], {
+  const child = spawn(NGOS, ['serve', '--port', String(at), ...flags], {
     env: { ...process.env, NGOS_DATA_DIR: directory },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
@@ -46,4 +46,18 @@ export async function startServer({ port, dataDir } = {}) {
     if (!dataDir) await rm(directory, { recursive: true, force: true });
   };
   return { url, port: at, dataDir: directory, stop, end };
+}
+
+/** A secret in a folder of its own; the flags of a server that asks for its tokens, and those tokens. */
+export async function makeIssuer() {
+  const folder = await mkdtemp(join(tmpdir(), 'ngos-secret-'));
+  const secret = join(folder, 'secret');
+  const ngos = (...args) => execFileSync(NGOS, ['token', ...args], { encoding: 'utf8' }).trim();
+  ngos('secret', secret);
+  return {
+    flags: ['--auth-mode', 'jwt', '--auth-secret-file', secret, '--auth-leeway-s', '0'],
+    token: (subject, lifetimeS, ...grant) =>
+      ngos('issue', subject, '--secret-file', secret, '--lifetime-s', String(lifetimeS), ...grant),
+    end: () => rm(folder, { recursive: true, force: true }),
+  };
 }

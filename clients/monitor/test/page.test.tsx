@@ -26,7 +26,7 @@ async function show(): Promise<void> {
   monitor = new Monitor(fake.client);
   render(
     <MonitorContext value={monitor}>
-      <Board onToken={() => {}} />
+      <Board />
     </MonitorContext>,
   );
   monitor.open();

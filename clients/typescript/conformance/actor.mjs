@@ -35,7 +35,7 @@ export function createActor(createWebSocket, report) {
         defined({
           url,
           clientId: options.client_id,
-          token: options.token,
+          token: options.tokens ? asked(client, options.tokens) : options.token,
           reconnect: options.reconnect,
           requestTimeoutMs: milliseconds(options.request_s),
           connectTimeoutMs: milliseconds(options.connect_s),
@@ -116,6 +116,14 @@ export function createActor(createWebSocket, report) {
     ws.onEvent('gap', (gap) => callback('gap', gap));
   }
 
+  /** A function that has one token after the other, and the last for ever. */
+  function asked(client, tokens) {
+    return async () => {
+      report({ client, callback: 'asked' });
+      return tokens.length > 1 ? tokens.shift() : tokens[0];
+    };
+  }
+
   async function follow(client, sub, followed) {
     try {
       while (true) {
@@ -142,7 +150,12 @@ export function createActor(createWebSocket, report) {
 const FIELDS = {
   ConnectFailed: ({ status }) => ({ status }),
   ConnectionLost: ({ code }) => ({ code }),
-  CommandError: ({ code, retryable, details }) => ({ code, retryable, details }),
+  CommandError: ({ code, retryable, details, retryAfterMs }) => ({
+    code,
+    retryable,
+    details,
+    retry_after_s: retryAfterMs === null ? null : retryAfterMs / 1000,
+  }),
   NotFound: ({ tokenId }) => ({ token_id: tokenId }),
   GapError: ({ topic, seq, epoch, now }) => ({ topic, seq, epoch, now }),
 };

@@ -84,6 +84,8 @@ export class CommandError extends NgosError {
   readonly code: ErrorCode | (string & {});
   readonly retryable: boolean;
   readonly details: JsonObject;
+  /** For how long the server asks to wait, where it does: `rate_limited` does. */
+  readonly retryAfterMs: number | null;
   readonly reply: Envelope;
 
   constructor(reply: Envelope) {
@@ -92,6 +94,8 @@ export class CommandError extends NgosError {
     this.code = String(code);
     this.retryable = retryable === true;
     this.details = typeof details === 'object' && details !== null ? (details as JsonObject) : {};
+    const { retry_after_ms: afterMs } = this.details;
+    this.retryAfterMs = typeof afterMs === 'number' ? afterMs : null;
     this.reply = reply;
   }
 }

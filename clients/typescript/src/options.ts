@@ -3,6 +3,9 @@
 import type { Place } from './follower.js';
 import { randomHex } from './random.js';
 
+/** Null, undefined: none. */
+export type MaybeToken = string | null | undefined;
+
 export interface Options {
   /** As in `ws://127.0.0.1:8000/ws`; in browsers the default is the page's own host, `/ws`. */
   url?: string | undefined;
@@ -12,10 +15,11 @@ export interface Options {
    */
   clientId?: string | undefined;
   /**
-   * Shown by the command `authenticate`, first on each connection. A function is asked anew for each connection; after
-   * 4401 ("not, or no longer, authenticated") the client comes back only with another token than the one refused.
+   * Shown by the command `authenticate`, first on each connection. A function is asked anew for each connection, null:
+   * none; after 4401 ("not, or no longer, authenticated") the client comes back only with another token than the one
+   * refused. What `authenticate` was accepted with takes its place, until that is refused.
    */
-  token?: string | (() => string | Promise<string>) | undefined;
+  token?: string | (() => MaybeToken | Promise<MaybeToken>) | undefined;
   /** Whether to come back after a break; true. */
   reconnect?: boolean | undefined;
   /** Tell of the connection's life, line by line: true for `console.debug`. Tokens are never told. */

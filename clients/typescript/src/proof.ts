@@ -22,9 +22,10 @@ export class Proof {
     return token !== this.#refused;
   }
 
-  /** The server did not, or no longer, take what was shown. */
+  /** The server did not, or no longer, take what was shown: the option counts again, which may have another by now. */
   refuse(): void {
     this.#refused = this.token;
+    if (this.accepted === this.token) this.accepted = null;
   }
 
   /** Keep the token of this `authenticate` where it is accepted: later connections are nobody's until they saw it too. */

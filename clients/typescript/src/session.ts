@@ -225,13 +225,14 @@ export class Session {
 
   /** Subscriptions that were followed can't go on here, which is not yet for their consumers to hear. */
   #refused(error: NgosError): void {
-    if (error instanceof CommandError) this.#backoff.wish(error.details.retry_after_ms);
+    if (error instanceof CommandError) this.#backoff.wish(error.retryAfterMs);
     this.#condemn(new ConnectionLost(CloseCode.TRY_AGAIN_LATER, error.message));
   }
 
   #proven(outcome: Outcome): void {
     if (!(outcome instanceof Error)) return;
     const retryable = outcome instanceof CommandError && outcome.retryable;
+    if (retryable) this.#backoff.wish(outcome.retryAfterMs);
     const code = retryable ? CloseCode.TRY_AGAIN_LATER : CloseCode.UNAUTHENTICATED;
     this.#condemn(new ConnectionLost(code, outcome.message));
   }

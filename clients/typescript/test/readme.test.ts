@@ -17,6 +17,7 @@ const PRINTED = [
   new RegExp(`^deleted ${ID} as number \\d+\n$`),
   /^listed \d+\nthen late\n$/,
   /^connected to ngos\nidle connecting connected ended\n$/,
+  /^known as me\n$/,
 ];
 const run = promisify(execFile);
 

@@ -7,8 +7,11 @@
 // followed since 0. Where it no longer does, or where that would be more events than REPLAY_MOST, the topic is followed
 // from now on and each token is asked for its outgoing edges, by the same rule of positions.
 //
+// Where the token does not allow to follow a topic, what is read stays as it was then; where it does not allow to read,
+// only what changes is shown.
+//
 // After a gap the same is done again over what is shown, which stays until something newer is known.
-import { type NeuroGraphWebSocket, NotFound } from '@neurograph/client';
+import { CommandError, type NeuroGraphWebSocket, NotFound } from '@neurograph/client';
 import type { Edge, EdgeKey, Event, Neighbor, Token } from '../wire';
 import type { Edges } from './edges';
 import { type PauseFor, persist } from './persist';
@@ -26,13 +29,17 @@ export interface Loading {
   of: number;
   /** More tokens are there than the page takes. */
   capped: boolean;
+  /** What the token does not allow: to read, or to follow one of the two topics. What is left of it is done. */
+  denied: readonly Denied[];
 }
+
+export type Denied = 'read' | 'tokens' | 'graph';
 
 /** What of the client is needed. */
 export type Wire = Pick<NeuroGraphWebSocket, 'subscribe' | 'listTokens' | 'getNeighbors'>;
 
 export class Load {
-  readonly loading: Loading = { tokens: 'waiting', edges: 'waiting', through: 0, of: 0, capped: false };
+  readonly loading: Loading = { tokens: 'waiting', edges: 'waiting', through: 0, of: 0, capped: false, denied: [] };
   private tokenRound = 0;
   private edgeRound = 0;
   /** The last event of the replay; until that is known, none ends it. */
@@ -54,6 +61,10 @@ export class Load {
 
   /** Follow both topics and bring what is there. */
   async begin(): Promise<void> {
+    this.loading.denied = [];
+    // Nothing is here, or it was not followed for a while.
+    this.tokens.doubt();
+    this.edges.doubt();
     this.tokensRead = this.beginTokens();
     await Promise.all([this.tokensRead, this.beginEdges()]);
   }
@@ -103,8 +114,10 @@ export class Load {
     try {
       await this.again(() => this.wire.subscribe('tokens'));
     } catch (error) {
-      this.loading.tokens = 'failed';
-      throw error;
+      if (!this.isDenied('tokens', error)) {
+        this.loading.tokens = 'failed';
+        throw error;
+      }
     }
     await this.readTokens();
   }
@@ -126,8 +139,10 @@ export class Load {
         this.changed();
       } while (after !== null && read < this.tokens.limit);
     } catch (error) {
-      if (round === this.tokenRound) this.loading.tokens = 'failed';
-      throw error;
+      if (round !== this.tokenRound || !this.isDenied('read', error)) {
+        if (round === this.tokenRound) this.loading.tokens = 'failed';
+        throw error;
+      }
     }
     this.loading.capped = after !== null;
     this.tokens.settle();
@@ -154,8 +169,10 @@ export class Load {
         await this.again(() => this.wire.subscribe('graph', since));
       }
     } catch (error) {
-      this.loading.edges = 'failed';
-      throw error;
+      if (!this.isDenied('graph', error)) {
+        this.loading.edges = 'failed';
+        throw error;
+      }
     }
     await this.askForEdges();
   }
@@ -186,8 +203,10 @@ export class Load {
     try {
       await Promise.all(Array.from({ length: ASKED_AT_ONCE }, ask));
     } catch (error) {
-      if (round === this.edgeRound) this.loading.edges = 'failed';
-      throw error;
+      if (round !== this.edgeRound || !this.isDenied('read', error)) {
+        if (round === this.edgeRound) this.loading.edges = 'failed';
+        throw error;
+      }
     }
     if (round !== this.edgeRound) return;
     this.edges.settle();
@@ -210,7 +229,19 @@ export class Load {
     }
   }
 
+  /** Whether the token does not allow it, which is noted. */
+  private isDenied(what: Denied, error: unknown): boolean {
+    if (!isForbidden(error)) return false;
+    if (!this.loading.denied.includes(what)) this.loading.denied = [...this.loading.denied, what];
+    return true;
+  }
+
   private again<Answer>(act: () => Promise<Answer>): Promise<Answer> {
     return persist(act, this.pauseFor);
   }
+}
+
+/** Whether the server said that the token does not allow it. */
+export function isForbidden(error: unknown): boolean {
+  return error instanceof CommandError && error.code === 'forbidden';
 }

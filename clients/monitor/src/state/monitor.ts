@@ -1,8 +1,9 @@
 // All that the page knows, outside React: the connection, the stores, and a summary of them that changes slowly.
-import { CommandError, type NeuroGraphWebSocket } from '@neurograph/client';
+import { CommandError, type MessageEnvelope, type NeuroGraphWebSocket } from '@neurograph/client';
 import type { Event } from '../wire';
 import { Edges } from './edges';
-import { Load, type Loading } from './load';
+import { Keeper } from './keeper';
+import { isForbidden, Load, type Loading } from './load';
 import { Rate } from './rates';
 import { type Chapter, Story } from './story';
 import { Stream } from './stream';
@@ -20,14 +21,30 @@ export interface TopicSummary {
   epoch: string | null;
   perSecond: number;
   series: number[];
+  /** The token does not allow to follow it. */
+  denied: boolean;
 }
+
+/** Who the server takes this page for, and until when. */
+export interface Identity {
+  subject: string;
+  expiresAtMs: number;
+}
+
+/** Why the page asks for a token; 'renew': it was asked to. */
+export type Asking = 'first' | 'refused' | 'expired' | 'renew';
 
 export interface Summary {
   state: NeuroGraphWebSocket['state'];
   /** When the next attempt is, by `performance.now()`, which nobody sets; null: none is planned. */
   nextAtMs: number | null;
   roundTripMs: number | null;
-  needsToken: boolean;
+  /** Null: no token is asked for. */
+  asking: Asking | null;
+  /** A token was given, and the server has not answered yet. */
+  signing: boolean;
+  /** Null: nobody knows, or nobody has to say. */
+  identity: Identity | null;
   server: string;
   chapters: readonly Chapter[];
   topics: TopicSummary[];
@@ -52,14 +69,24 @@ export class Monitor {
   private summary: Summary;
   private nextAtMs: number | null = null;
   private roundTripMs: number | null = null;
-  private needsToken = false;
+  private asking: Asking | null = null;
+  private signing = false;
+  private identity: Identity | null = null;
+  /** Whose page this is: what is shown is for nobody else. */
+  private subject: string | null = null;
+  private readonly denied = new Set<string>();
   private server = '';
   private began = false;
   private timer: ReturnType<typeof setTimeout> | null = null;
   private sinking: ReturnType<typeof setTimeout> | null = null;
   private pings: ReturnType<typeof setInterval> | null = null;
 
-  constructor(readonly ws: NeuroGraphWebSocket) {
+  /** `anew` makes the page anew: somebody else is to look at it. */
+  constructor(
+    readonly ws: NeuroGraphWebSocket,
+    private readonly keeper = new Keeper(null),
+    private readonly anew: () => void = () => {},
+  ) {
     this.tokens = new Tokens();
     this.edges = new Edges(this.tokens);
     this.load = new Load(this.ws, this.tokens, this.edges, this.touch);
@@ -85,6 +112,33 @@ export class Monitor {
     void this.ws.disconnect();
   }
 
+  /** Be whose token this is. While connected, the connection goes on, or this rejects and all stays as it was. */
+  async signIn(token: string): Promise<void> {
+    if (this.asking === 'renew' && this.ws.state === 'connected') {
+      await this.ws.authenticate(token);
+      this.keeper.show(token);
+      this.keeper.keep();
+      return;
+    }
+    this.keeper.show(token);
+    this.signing = true;
+    this.tell();
+    this.connect();
+  }
+
+  /** Forget who this is, and what was shown. */
+  signOut(): void {
+    this.keeper.clear();
+    this.anew();
+  }
+
+  /** Ask for a token that takes the place of the one that is there; or no longer. */
+  askToRenew(ask: boolean): void {
+    if (ask) this.asking ??= 'renew';
+    else if (this.asking === 'renew') this.asking = null;
+    this.tell();
+  }
+
   readonly subscribe = (listener: () => void): (() => void) => {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -102,8 +156,20 @@ export class Monitor {
     this.touch();
   }
 
+  /** Hear whether the topics go on with this connection's token: a resumption that is refused is told to who waits. */
+  private async watchOver(topic: string): Promise<void> {
+    try {
+      await this.ws.subscribe(topic);
+    } catch (error) {
+      if (!isForbidden(error)) return;
+      this.denied.add(topic);
+      this.touch();
+    }
+  }
+
   async leave(topic: string): Promise<void> {
     this.rates.delete(topic);
+    this.denied.delete(topic);
     this.touch();
     await this.ws.unsubscribe(topic);
   }
@@ -119,17 +185,24 @@ export class Monitor {
       this.nextAtMs = null;
       this.story.connected(Date.now(), this.server);
       if (!this.began || this.load.failed) this.begin();
+      else for (const topic of this.rates.keys()) void this.watchOver(topic);
       void this.ping();
       this.tell();
     });
     ws.onEvent('disconnected', ({ code, reason, nextMs }) => {
       this.nextAtMs = nextMs === null ? null : performance.now() + nextMs;
       this.roundTripMs = null;
-      if (code === 4401) this.needsToken = true;
+      if (code === 4401) {
+        // Unless there is another token by now, the end follows.
+        if (nextMs === null) this.ended4401();
+        this.tell();
+        return;
+      }
       if (nextMs === null) this.story.ended(Date.now(), reason || `code ${code}`);
       else this.story.lost(Date.now(), code, reason);
       this.tell();
     });
+    ws.on('authenticated', ({ payload }) => this.authenticated(payload));
     ws.onEvent('resumed', ({ topic, replay }) => {
       this.story.resumed(topic, replay);
       this.tell();
@@ -145,8 +218,44 @@ export class Monitor {
   private begin(): void {
     this.began = true;
     this.load.begin().catch((error: unknown) => this.refused(error));
-    for (const topic of ['experience', 'system'])
-      this.ws.subscribe(topic).catch((error: unknown) => this.refused(error));
+    const others = [...this.rates.keys()].filter((topic) => topic !== 'tokens' && topic !== 'graph');
+    for (const topic of others) {
+      this.ws.subscribe(topic).then(
+        () => this.denied.delete(topic),
+        (error: unknown) => {
+          if (isForbidden(error)) this.denied.add(topic);
+          this.refused(error);
+        },
+      );
+    }
+  }
+
+  private authenticated({ subject, expires_at: until }: MessageEnvelope<'authenticated'>['payload']): void {
+    this.asking = null;
+    this.signing = false;
+    if (until !== null) {
+      this.keeper.keep();
+      if (this.subject !== null && this.subject !== subject) {
+        this.anew();
+        return;
+      }
+      this.subject = subject;
+      this.identity = { subject, expiresAtMs: Date.parse(until) };
+    }
+    // The new token may allow what the last one did not.
+    if (this.denied.size > 0 || this.load.loading.denied.length > 0) this.begin();
+    this.tell();
+  }
+
+  /** The server did not, or no longer, take the token, and there is no other. */
+  private ended4401(): void {
+    const had = this.keeper.token !== null;
+    this.asking = this.identity !== null ? 'expired' : had ? 'refused' : 'first';
+    this.signing = false;
+    this.identity = null;
+    this.keeper.clear();
+    if (this.asking === 'expired') this.story.ended(Date.now(), 'the token has expired');
+    else this.story.asked(Date.now(), had);
   }
 
   private receive(event: Event): void {
@@ -161,7 +270,12 @@ export class Monitor {
   }
 
   private refused(error: unknown): void {
-    if (error instanceof CommandError && error.code === 'unauthenticated') this.needsToken = true;
+    if (error instanceof CommandError && error.code === 'unauthenticated' && this.asking === null) {
+      this.asking = 'first';
+      this.story.asked(Date.now(), false);
+      // It would end in a few seconds by itself.
+      void this.ws.disconnect();
+    }
     this.tell();
   }
 
@@ -193,16 +307,19 @@ export class Monitor {
 
   private summarize(): Summary {
     const now = performance.now();
+    const denied = (name: string) => this.denied.has(name) || this.load.loading.denied.some((what) => what === name);
     return {
       state: this.ws.state,
       nextAtMs: this.nextAtMs,
       roundTripMs: this.roundTripMs,
-      needsToken: this.needsToken,
+      asking: this.asking,
+      signing: this.signing,
+      identity: this.identity,
       server: this.server,
       chapters: this.story.chapters,
       topics: [...this.rates].map(([name, rate]) => {
         const { seq, epoch } = this.ws.position(name) ?? { seq: null, epoch: null };
-        return { name, seq, epoch, perSecond: rate.perSecond(now), series: rate.series(now) };
+        return { name, seq, epoch, perSecond: rate.perSecond(now), series: rate.series(now), denied: denied(name) };
       }),
       tokens: this.tokens.count,
       edges: this.edges.count,

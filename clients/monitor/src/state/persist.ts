@@ -15,7 +15,7 @@ export async function persist<Answer>(act: () => Promise<Answer>, pauseFor: Paus
       return await act();
     } catch (error) {
       if (!mayPass(error)) throw error;
-      await pauseFor(pauseMs);
+      await pauseFor(Math.max(pauseMs, (error instanceof CommandError && error.retryAfterMs) || 0));
     }
   }
 }

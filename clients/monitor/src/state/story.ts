@@ -11,6 +11,7 @@ export type Chapter =
   | { kind: 'back'; atMs: number; afterMs: number; resumed: Resumed[] }
   | { kind: 'gap'; atMs: number; topic: string }
   | { kind: 'draining'; atMs: number }
+  | { kind: 'asked'; atMs: number; refused: boolean }
   | { kind: 'ended'; atMs: number; reason: string };
 
 const CHAPTERS_MOST = 50;
@@ -62,6 +63,10 @@ export class Story {
     this.add({ kind: 'draining', atMs });
   }
 
+  asked(atMs: number, refused: boolean): void {
+    this.add({ kind: 'asked', atMs, refused });
+  }
+
   ended(atMs: number, reason: string): void {
     this.lostAtMs ??= atMs;
     this.add({ kind: 'ended', atMs, reason });
@@ -85,6 +90,8 @@ export function sentenceOf(chapter: Chapter): string {
       return `gap on ${chapter.topic}: its state was fetched anew`;
     case 'draining':
       return 'the server is about to stop';
+    case 'asked':
+      return chapter.refused ? 'the server refused the token' : 'the server asks for a token';
     case 'ended':
       return `ended: ${chapter.reason}`;
   }

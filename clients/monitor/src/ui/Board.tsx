@@ -20,7 +20,7 @@ const VIEWS = ['Events', 'Topics', ...TABS] as const;
 type View = (typeof VIEWS)[number];
 const isTab = (view: View): view is Tab => view !== 'Events' && view !== 'Topics';
 
-export function Board({ onToken }: { onToken: (token: string) => void }) {
+export function Board() {
   const monitor = useMonitor();
   const { theme, choose } = useTheme();
   const [chosen, setChosen] = useState<Chosen>({ level: 0, shadeBy: 'z', sizeBy: 'weight' });
@@ -82,7 +82,7 @@ export function Board({ onToken }: { onToken: (token: string) => void }) {
       <a className="skip" href="#tokens">
         Skip to the list of tokens
       </a>
-      <Head theme={theme} onTheme={choose} onToken={onToken} />
+      <Head theme={theme} onTheme={choose} />
       <main className="main">
         <Picture
           engine={picture}

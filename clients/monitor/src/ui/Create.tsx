@@ -15,7 +15,7 @@ interface Props {
 
 export function Create({ level, placing, askForPlace, onCreated }: Props) {
   const monitor = useMonitor();
-  const { state } = useSummary();
+  const { state, asking } = useSummary();
   const [draft, setDraft, forget] = useKept('new', emptyDraft);
   const [faults, setFaults] = useState<Faults>({});
   const [busy, setBusy] = useState(false);
@@ -43,7 +43,9 @@ export function Create({ level, placing, askForPlace, onCreated }: Props) {
       <button type="submit" className="main-act" disabled={busy}>
         {busy ? 'Creating…' : 'Create token'}
       </button>
-      {state !== 'connected' && <p className="aside">Not connected: it will be sent when the connection is back.</p>}
+      {state !== 'connected' && asking === null && (
+        <p className="aside">Not connected: it will be sent when the connection is back.</p>
+      )}
     </form>
   );
 }

@@ -4,14 +4,14 @@ import { clock, count, rate, roundTrip } from './format';
 import { type ThemeChoice, useMonitor, useNow, useSummary } from './hooks';
 import { Icon } from './Icon';
 import { TokenAsked } from './TokenAsked';
+import { Who } from './Who';
 
 interface Props {
   theme: 'light' | 'dark';
   onTheme: (choice: ThemeChoice) => void;
-  onToken: (token: string) => void;
 }
 
-export function Head({ theme, onTheme, onToken }: Props) {
+export function Head({ theme, onTheme }: Props) {
   const monitor = useMonitor();
   const summary = useSummary();
   const events = summary.topics.reduce((sum, topic) => sum + topic.perSecond, 0);
@@ -24,7 +24,7 @@ export function Head({ theme, onTheme, onToken }: Props) {
         </span>
       </h1>
       <Connection summary={summary} />
-      {summary.state === 'ended' && (
+      {summary.state === 'ended' && summary.asking === null && (
         <button type="button" onClick={() => monitor.connect()}>
           Connect again
         </button>
@@ -48,6 +48,7 @@ export function Head({ theme, onTheme, onToken }: Props) {
           <dd>{rate(events)}</dd>
         </div>
       </dl>
+      {summary.identity && <Who identity={summary.identity} />}
       <button
         type="button"
         className="quiet square"
@@ -57,7 +58,7 @@ export function Head({ theme, onTheme, onToken }: Props) {
       >
         <Icon name={theme === 'dark' ? 'sun' : 'moon'} />
       </button>
-      {summary.needsToken && <TokenAsked onToken={onToken} />}
+      {summary.asking && <TokenAsked asking={summary.asking} signing={summary.signing} />}
     </header>
   );
 }
@@ -70,6 +71,11 @@ const STATES: Record<Summary['state'], string> = {
   ended: 'Not connected',
 };
 
+function stateOf({ state, asking }: Summary): string {
+  if (state !== 'ended' || asking === null) return STATES[state];
+  return asking === 'expired' ? 'Token expired' : 'Not signed in';
+}
+
 function Connection({ summary }: { summary: Summary }) {
   const waiting = summary.state === 'reconnecting' && summary.nextAtMs !== null;
   const now = useNow(waiting ? 100 : 0);
@@ -78,13 +84,13 @@ function Connection({ summary }: { summary: Summary }) {
   return (
     <>
       <p className="unseen" role="status">
-        {STATES[summary.state]}. {chapters[0] ? sentenceOf(chapters[0]) : ''}
+        {stateOf(summary)}. {chapters[0] ? sentenceOf(chapters[0]) : ''}
       </p>
       <details className="connection" data-state={summary.state}>
-        <summary aria-label={`Connection: ${STATES[summary.state]}. What happened so far`}>
+        <summary aria-label={`Connection: ${stateOf(summary)}. What happened so far`}>
           <span className="dot" />
           <span className="state">
-            {STATES[summary.state]}
+            {stateOf(summary)}
             {left > 0 && <span className="left"> in {(left / 1000).toFixed(1)} s</span>}
           </span>
           <Icon name="down" />

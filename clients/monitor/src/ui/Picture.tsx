@@ -1,8 +1,10 @@
 import { type RefObject, useEffect, useRef, useState } from 'react';
 import { loadDemo } from '../demo';
+import { faultsOfError } from '../forms/send';
 import { PAINTS } from '../picture/colour';
 import { Picture as Engine, type Note, type PictureEvents } from '../picture/picture';
 import type { ShadeBy, SizeBy } from '../picture/places';
+import type { Denied } from '../state/load';
 import { LEVELS } from '../wire';
 import type { Chosen } from './Board';
 import { Fault } from './Fault';
@@ -86,6 +88,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
   useEffect(() => engine.current?.edgesTold(), [engine, summary.edgesRevision]);
 
   const level = LEVELS[chosen.level] as string;
+  const denied = summary.loading.denied.length > 0;
   return (
     <section className="picture" aria-labelledby="picture-title">
       <div className="picture-bar">
@@ -139,7 +142,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
         </p>
       )}
       <Notes note={note} level={level} onAll={() => engine.current?.fit(true)} />
-      {summary.tokens === 0 && summary.loading.tokens === 'done' && !place && <Empty />}
+      {summary.tokens === 0 && summary.loading.tokens === 'done' && !place && !denied && <Empty />}
       <div className="picture-foot">
         <Legend chosen={chosen} onChosen={onChosen} theme={theme} zRange={note.zRange} />
         <div className="zoom">
@@ -164,7 +167,7 @@ export function Picture({ engine, theme, chosen, onChosen, selected, onSelect, p
 }
 
 function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () => void }) {
-  const { tokens, evicted, refusedEdges, loading } = useSummary();
+  const { tokens, evicted, refusedEdges, loading, asking } = useSummary();
   const { all, atOrigin } = note.coincidence;
   const notes: string[] = [];
   if (all)
@@ -173,7 +176,9 @@ function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () =>
   if (loading.capped || evicted > 0)
     notes.push(`${count(tokens)} tokens are shown, the newest and those that changed since; there are more`);
   if (refusedEdges > 0) notes.push(`${count(refusedEdges)} more edges are not shown`);
-  if (loading.tokens === 'failed') notes.push('The tokens could not be read; what is shown came by events');
+  notes.push(...denials(loading.denied));
+  if (loading.tokens === 'failed' && asking === null)
+    notes.push('The tokens could not be read; what is shown came by events');
   if (notes.length === 0 && note.outliers === 0) return null;
   return (
     <ul className="notes">
@@ -190,6 +195,18 @@ function Notes({ note, level, onAll }: { note: Note; level: string; onAll: () =>
       )}
     </ul>
   );
+}
+
+/** What of the picture the token does not allow, a line each. */
+function denials(denied: readonly Denied[]): string[] {
+  const topics = denied.filter((what) => what !== 'read').join(' and ');
+  if (!denied.includes('read')) {
+    return topics ? [`Your token does not allow to follow ${topics}: what is shown of that stays as it was read`] : [];
+  }
+  if (denied.length === 3)
+    return ['Your token allows neither to read nor to follow tokens and graph: nothing is shown'];
+  const more = topics ? `, nor to follow ${topics}` : '';
+  return [`Your token does not allow to read${more}: only what changes from now on is shown`];
 }
 
 interface LegendProps {
@@ -246,7 +263,7 @@ function Empty() {
     try {
       await loadDemo(monitor.ws, setShare);
     } catch (error) {
-      setFault(error instanceof Error ? error.message : 'It did not come through.');
+      setFault(faultsOfError(error).form ?? 'It did not come through.');
     }
     setShare(null);
   };

@@ -1,4 +1,5 @@
 import { type FormEvent, useState } from 'react';
+import { faultsOfError } from '../forms/send';
 import { OWN_TOPICS, type TopicSummary } from '../state/monitor';
 import { Fault } from './Fault';
 import { count, rate } from './format';
@@ -22,7 +23,7 @@ export function Topics() {
       setFault('');
       form.reset();
     } catch (error) {
-      setFault(error instanceof Error ? error.message : 'It can’t be followed.');
+      setFault(faultsOfError(error).form ?? 'It can’t be followed.');
     }
   };
   return (
@@ -61,21 +62,29 @@ function Topic({ topic, onLeave }: { topic: TopicSummary; onLeave: (() => void) 
   return (
     <li className="topic" data-topic={topic.name}>
       <span className="unseen">
-        {topic.name}: {position}, {rate(topic.perSecond)} events per second
+        {topic.denied
+          ? `${topic.name}: your token does not allow to follow it`
+          : `${topic.name}: ${position}, ${rate(topic.perSecond)} events per second`}
       </span>
       <span className="name" aria-hidden="true">
         <i className="chip" />
         {topic.name}
       </span>
+      {topic.denied && (
+        <span className="denied" aria-hidden="true">
+          not allowed
+        </span>
+      )}
       <span
         className="seq"
+        hidden={topic.denied}
         aria-hidden="true"
         title={topic.epoch ? `epoch ${topic.epoch}` : 'this topic is not numbered'}
       >
         {topic.seq === null ? '–' : count(topic.seq)}
       </span>
-      <Chart series={topic.series} />
-      <span className="rate" aria-hidden="true">
+      {!topic.denied && <Chart series={topic.series} />}
+      <span className="rate" aria-hidden="true" hidden={topic.denied}>
         {rate(topic.perSecond)}
         <small>/s</small>
       </span>

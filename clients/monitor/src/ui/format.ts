@@ -6,6 +6,9 @@ export const count = (value: number): string => COUNT.format(value);
 export const clock = (ms: number): string => CLOCK.format(ms);
 export const clockFine = (ms: number): string =>
   `${CLOCK.format(ms)}.${String(Math.floor(ms % 1000)).padStart(3, '0')}`;
+/** A time to come: of today the clock's, else with the day. */
+export const until = (ms: number): string =>
+  new Date(ms).toDateString() === new Date().toDateString() ? CLOCK.format(ms) : MOMENT.format(ms);
 export const moment = (iso: string): string => MOMENT.format(new Date(iso));
 
 export function rate(perSecond: number): string {

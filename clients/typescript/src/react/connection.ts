@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
 import { createWebSocket, type NeuroGraphWebSocket, type NgosError, type Options, type State } from '../index.js';
+import type { MaybeToken } from '../options.js';
 import { useLatest } from './latest.js';
 
 /** The client's options, and when to connect. Give them inline: only `clientId` and `token` make a new client. */
@@ -148,8 +149,8 @@ function addressOf(url: string | undefined): string | undefined {
   return isWhole || typeof location !== 'undefined' ? url : 'ws://there-is-no-page.invalid/ws';
 }
 
-function tokenOf({ token }: ConnectionOptions): string | Promise<string> {
-  return typeof token === 'function' ? token() : (token ?? '');
+function tokenOf({ token }: ConnectionOptions): MaybeToken | Promise<MaybeToken> {
+  return typeof token === 'function' ? token() : token;
 }
 
 function print({ debug }: ConnectionOptions, line: string): void {
