@@ -49,7 +49,7 @@ def _metavar(name: str) -> str:
     if name.endswith("_bytes"):
         return "BYTES"
     kind: Any = FIELDS[name].type
-    return {int: "N", Path: "PATH", tuple[str, ...]: "A,B,…"}.get(kind, "TEXT")
+    return {int: "N", Path: "PATH", Path | None: "PATH", tuple[str, ...]: "A,B,…"}.get(kind, "TEXT")
 
 
 def _help(name: str) -> str:

@@ -45,6 +45,8 @@ _log = structlog.get_logger("ngos.connection")
 
 TURN: Final = 64
 """Commands that are here already and are done before other tasks get a turn."""
+STRANGERS_COMMANDS: Final = 64
+"""Commands that may be refused to who has not said who he is; then he has to go, before his time is over."""
 DEAF: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
 """Verdicts after which nothing that waits is sent: the peer does not read."""
 DEAF_CLOSE_S: Final = 0.75
@@ -261,6 +263,8 @@ class Connection:
             self._fail(exc, exc.command_id if isinstance(exc, DecodeError) else command_id)
             if exc.code is ErrorCode.RATE_LIMITED and self.pace.is_too_long():
                 self.end(CloseCode.TOO_MANY_MESSAGES)
+            elif self.grant is None and self.commands > STRANGERS_COMMANDS:
+                self.end(CloseCode.UNAUTHENTICATED)
             return
         entry = self._registry[type(received.command)]
         handler = entry.write_of(received.command)

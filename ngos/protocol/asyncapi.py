@@ -27,6 +27,13 @@ _SIMPLE: dict[Any, dict[str, Any]] = {
     types.NoneType: {"type": "null"},
 }
 
+_SECURITY = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "Where the server asks for tokens: at the upgrade, or by the command authenticate as the first.",
+}
+
 
 @cache
 def document() -> dict[str, Any]:
@@ -45,7 +52,7 @@ def document() -> dict[str, Any]:
             "description": "The WebSocket protocol of NeuroGraph OS. Close codes: "
             + "; ".join(f"{int(code)} {code.reason or 'done'}" for code in CloseCode),
         },
-        "servers": {"local": {"host": "localhost:8000", "pathname": "/ws", "protocol": "ws"}},
+        "servers": {"local": {"host": "localhost:8000", "pathname": "/ws", "protocol": "ws", "security": [_SECURITY]}},
         "channels": {"ws": {"address": "/ws", "messages": references}},
         "operations": {
             **{

@@ -110,6 +110,16 @@ async def test_who_does_not_say_who_he_is(database_url: str, mint: Mint) -> None
         assert server.app.connections.refusals.counts["auth_timeout_s"] == 2
 
 
+async def test_a_stranger_that_does_not_stop(guarded: Running) -> None:
+    """Tries to keep the server reading without ever saying who one is: 4401, long before the time is over."""
+    async with greeted(guarded) as socket:
+        for n in range(65):
+            await socket.command("token.list", {"limit": "all"}, id=str(n))
+        replies = [(await socket.message())["payload"]["code"] for _ in range(65)]
+        assert ["invalid_payload"] * 65 == replies
+        assert 4401 == await socket.closed()
+
+
 async def test_expiry(guarded: Running, mint: Mint) -> None:
     """Tries to go on with a token that is over: 4401, for the writer and for the mere listener."""
     headers = mint.bearer(lifetime_s=2)
