@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode
@@ -49,6 +49,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return wire
 
 
+@settings(deadline=None)
 @given(st.lists(frames(), max_size=6).map(b"".join) | st.binary(max_size=60), st.booleans(), st.data())
 @example(b"\x81\x81\0\0\0\0\xce" + b"\x80\x81\0\0\0\0\xb1", False, None)
 def test_any_frames_in_any_cuts(wire: bytes, deflates: bool, data: st.DataObject | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ngos.protocol import codec
@@ -26,7 +26,7 @@ def turned(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("cls", COMMANDS.values(), ids=COMMANDS)
-@settings(max_examples=20)  # of each of the commands
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of each of the commands
 @given(data=st.data())
 def test_the_order_of_keys_means_nothing(cls: type[Any], data: st.DataObject) -> None:
     """Tries to have the same command be another by the order of its keys, its id, or the time that it claims."""
@@ -35,7 +35,7 @@ def test_the_order_of_keys_means_nothing(cls: type[Any], data: st.DataObject) ->
     assert codec.decode(orjson.dumps(sent)).hash() == codec.decode(orjson.dumps(again)).hash()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(json_objects, json_objects)
 def test_another_payload_is_another_command(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Tries to have two commands with different payloads taken for the same."""
