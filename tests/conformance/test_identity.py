@@ -223,6 +223,17 @@ async def test_limited(actor: Actor, database_url: str) -> None:
         assert "connected" == await client.state()
 
 
+async def test_limited_for_too_long(actor: Actor, database_url: str) -> None:
+    """Tries to come back at once to a server that has closed because of too much, or to stay away for good."""
+    async with running_server(database_url, commands_per_s=5.0, burst_s=1.0, over_limit_s=0.5) as running:
+        client = await actor.connect(running.url)
+        for _ in range(12):
+            client.given("call", method="ping", args={})
+        call = (await client.calls("disconnected"))[0]
+        assert (4429, True) == (call["code"], call["next_s"] >= 1.0)
+        await client.calls("connected", 2)
+
+
 async def test_the_proof_is_limited(actor: Actor, scripted: Scripted) -> None:
     """Tries to come back sooner than the server has it, which had no room for this subject."""
 
