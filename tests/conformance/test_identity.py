@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +48,26 @@ def secret_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-async def asking(database_url: str, secret_file: Path) -> AsyncIterator[Asking]:
+@asynccontextmanager
+async def asking_server(database_url: str, secret_file: Path, **overrides: Any) -> AsyncIterator[Asking]:
     """The real server, which asks for tokens and ends with them at once."""
     key = read_secret(secret_file)
 
     def token(lifetime_s: float = LONG_S, grant: Grant = ALL, subject: str = "me") -> str:
-        # From the next full second on, for as long: `issue` cuts what is under a second.
-        rest_s = 1 - time.time() % 1
-        return issue(key, "HS256", subject, grant, lifetime_s + 1 - rest_s, time.time(), None, None, "ngos")
+        # `issue` counts from the full second before: as much more as is gone of that.
+        now_s = time.time()
+        return issue(key, "HS256", subject, grant, lifetime_s + now_s % 1, now_s, None, None, "ngos")
 
-    async with running_server(
-        database_url, auth_mode="jwt", auth_secret_file=secret_file, auth_leeway_s=0.0
-    ) as running:
+    settings = {"auth_mode": "jwt", "auth_secret_file": secret_file, "auth_leeway_s": 0.0, **overrides}
+    async with running_server(database_url, **settings) as running:
         yield Asking(running, token)
+
+
+@pytest.fixture
+async def asking(database_url: str, secret_file: Path) -> AsyncIterator[Asking]:
+    """A server that asks."""
+    async with asking_server(database_url, secret_file) as asking:
+        yield asking
 
 
 async def connected(actor: Actor, url: str, name: str = "a", **fields: Any) -> Remote:
@@ -232,6 +239,23 @@ async def test_limited_for_too_long(actor: Actor, database_url: str) -> None:
         call = (await client.calls("disconnected"))[0]
         assert (4429, True) == (call["code"], call["next_s"] >= 1.0)
         await client.calls("connected", 2)
+
+
+async def test_too_many_of_a_subject(actor: Actor, database_url: str, secret_file: Path) -> None:
+    """Tries to come in, or to knock at once again, where the subject has as many connections as it may."""
+    async with asking_server(database_url, secret_file, connections_per_subject=1) as asking:
+        first = await connected(actor, asking.url, token=asking.token())
+        if actor.sets_headers:
+            with pytest.raises(Failed) as caught:
+                await actor.connect(asking.url, "b", token=asking.token())
+            assert ("ConnectFailed", 429) == (caught.value.kind, caught.value.fields["status"])
+            return
+        client = await actor.connect(asking.url, "b", token=asking.token())
+        call = (await client.calls("disconnected"))[0]
+        assert call["next_s"] >= 1.0
+        await first.disconnect()
+        await client.call("create_token")
+        assert "connected" == await client.state()
 
 
 async def test_the_proof_is_limited(actor: Actor, scripted: Scripted) -> None:
