@@ -75,9 +75,11 @@ class Address:
         port = port if port is not None else (443 if secure else 80)
         return cls(url, secure, host, port, path, query, None, connect_s).showing(token)
 
-    def showing(self, token: str | None) -> Address:
-        """The same with this token in the handshake. Raises ConnectFailed where that can't be."""
-        if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
+    def showing(self, token: object) -> Address:
+        """The same with this token in the handshake; None: none. Raises ConnectFailed where that can't be."""
+        if token is None:
+            return evolve(self, token=None)
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise self.failed("the token has characters that a header can't carry")
         return evolve(self, token=token)
 

@@ -120,8 +120,9 @@ class Line:
             if isinstance(token, Awaitable):
                 token = await token
         except Exception as exc:
-            raise self._address.failed(f"no token: {exc or type(exc).__name__}") from exc
+            raise self._address.failed(f"no token: {str(exc) or type(exc).__name__}") from exc
         if not self._session.prove(token):
+            self._tell()  # before anybody who waits has heard of the end
             raise self._address.failed("no token but the one that was refused")
         return self._address.showing(None if proof.in_band is not None else token)
 

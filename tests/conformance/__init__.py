@@ -31,10 +31,11 @@ KIND, and what comes with it:
 
 OP:
 
-- `connect {url, client_id?, token?, tokens?, reconnect? (true), dice? (0.0), request_s? (30), connect_s? (10), queue_bytes?}`
-  → `{connection_id, client_id}`. `dice` is the fraction of the longest wait that this client's backoff draws: 0.0
-  comes back at once, 1.0 waits the longest. With `wait: false`, `{}` at once. `tokens` makes the token a function that
-  returns one of them after the other when it is asked, and the last for ever; each time it reports `asked`.
+- `connect {url, client_id?, token?, tokens?, reconnect? (true), dice? (0.0), request_s? (30), connect_s? (10),
+  queue_bytes?}` → `{connection_id, client_id}`. `dice` is the fraction of the longest wait that this client's backoff
+  draws: 0.0 comes back at once, 1.0 waits the longest. With `wait: false`, `{}` at once. `tokens` makes the token a
+  function that returns one of them after the other when it is asked, and the last for ever; each time it reports
+  `asked`.
 - `disconnect {}` → `{}`: the client is over.
 - `state {}` → `"connected"`, `"reconnecting"` or `"ended"`.
 - `request {type, payload?, id?}` → the reply's whole envelope.

@@ -128,7 +128,8 @@ async def test_refused_for_now(actor: Actor, scripted: Scripted) -> None:
     assert 3 == len(client.called("disconnected"))
 
 
-async def test_retry_after(actor: Actor, scripted: Scripted) -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after(actor: Actor, scripted: Scripted, status: int) -> None:
     """Tries to come back sooner than `Retry-After` has it; or later than else, where the platform does not tell it."""
 
     async def first(peer: Peer) -> None:
@@ -136,7 +137,7 @@ async def test_retry_after(actor: Actor, scripted: Scripted) -> None:
         await peer.socket.aclose(1012)
 
     async def second(peer: Peer) -> None:
-        await peer.request.reject(503, extra_headers=[(b"retry-after", b"7")])
+        await peer.request.reject(status, extra_headers=[(b"retry-after", b"7")])
 
     async def third(peer: Peer) -> None:
         await peer.accept()

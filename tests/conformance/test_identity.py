@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from attrs import define
 
 from ngos.auth.grants import Family, Grant
-from ngos.auth.issue import issue
-from ngos.auth.keys import read_secret
+from tests.asking import LONG_S, Asking, asking_server, make_secret
 from tests.client.fakes import Peer
 from tests.conformance.actors import Actor, Failed, Remote
 from tests.conformance.conftest import Scripted
-from tests.servers import Running, running_server
+from tests.servers import running_server
 
-ALL = Grant(frozenset({Family.READ, Family.WRITE}), ("*",), ("*",))
 READ = Grant(frozenset({Family.READ}), ("tokens",), ())
-LONG_S = 3600.0
 SHORT_S = 4.0
 """For tokens whose end is waited for; what is done before it takes less."""
 
 
-@define
-class Asking:
-    """A server that asks for tokens, and how they are made."""
-
-    running: Running
-    token: Callable[..., str]
-
-    @property
-    def url(self) -> str:
-        return self.running.url
-
-
 @pytest.fixture
 def secret_file(tmp_path: Path) -> Path:
-    path = tmp_path / "secret"
-    path.touch(0o600)
-    path.write_text(secrets.token_urlsafe(48))
-    return path
+    return make_secret(tmp_path)
 
 
 @pytest.fixture
 async def asking(database_url: str, secret_file: Path) -> AsyncIterator[Asking]:
-    """The real server, which asks for tokens and ends with them at once."""
-    key = read_secret(secret_file)
-
-    def token(lifetime_s: float = LONG_S, grant: Grant = ALL, subject: str = "me") -> str:
-        # From the next full second on, for as long: `issue` cuts what is under a second.
-        rest_s = 1 - time.time() % 1
-        return issue(key, "HS256", subject, grant, lifetime_s + 1 - rest_s, time.time(), None, None, "ngos")
-
-    async with running_server(
-        database_url, auth_mode="jwt", auth_secret_file=secret_file, auth_leeway_s=0.0
-    ) as running:
-        yield Asking(running, token)
+    """A server that asks."""
+    async with asking_server(database_url, secret_file) as asking:
+        yield asking
 
 
 async def connected(actor: Actor, url: str, name: str = "a", **fields: Any) -> Remote:
@@ -220,6 +190,34 @@ async def test_limited(actor: Actor, database_url: str) -> None:
         assert limited
         assert {("rate_limited", True)} == {(fields["code"], fields["retryable"]) for fields in limited}
         assert all(fields["retry_after_s"] > 0 for fields in limited)
+        assert "connected" == await client.state()
+
+
+async def test_limited_for_too_long(actor: Actor, database_url: str) -> None:
+    """Tries to come back at once to a server that has closed because of too much, or to stay away for good."""
+    async with running_server(database_url, commands_per_s=5.0, burst_s=1.0, over_limit_s=0.5) as running:
+        client = await actor.connect(running.url)
+        for _ in range(12):
+            client.given("call", method="ping", args={})
+        call = (await client.calls("disconnected"))[0]
+        assert (4429, True) == (call["code"], call["next_s"] >= 1.0)
+        await client.calls("connected", 2)
+
+
+async def test_too_many_of_a_subject(actor: Actor, database_url: str, secret_file: Path) -> None:
+    """Tries to come in, or to knock at once again, where the subject has as many connections as it may."""
+    async with asking_server(database_url, secret_file, connections_per_subject=1) as asking:
+        first = await connected(actor, asking.url, token=asking.token())
+        if actor.sets_headers:
+            with pytest.raises(Failed) as caught:
+                await actor.connect(asking.url, "b", token=asking.token())
+            assert ("ConnectFailed", 429) == (caught.value.kind, caught.value.fields["status"])
+            return
+        client = await actor.connect(asking.url, "b", token=asking.token())
+        call = (await client.calls("disconnected"))[0]
+        assert call["next_s"] >= 1.0
+        await first.disconnect()
+        await client.call("create_token")
         assert "connected" == await client.state()
 
 

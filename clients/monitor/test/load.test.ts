@@ -13,6 +13,8 @@ class FakeWire {
   pages: (Page | Error)[] = [{ tokens: [], next: null, seq: 0 }];
   replay: number | null = 0;
   neighbors: Record<string, { edges: Edge[]; seq: number } | Error> = {};
+  /** Topics that may not be followed. */
+  closed: string[] = [];
   beforePage: () => void = () => {};
   asked: string[] = [];
 
@@ -20,6 +22,7 @@ class FakeWire {
     return {
       subscribe: async (topic: string) => {
         this.asked.push(`subscribe ${topic}`);
+        if (this.closed.includes(topic)) throw forbidden();
         const recovered = topic === 'graph' && this.replay !== null;
         return { topic, success: true, durable: true, epoch: 'e', seq: 0, recovered, replay: this.replay ?? 0 };
       },
@@ -191,4 +194,40 @@ test('Tries to break: begun again after it failed, the edges are there when all 
   expect(load.loading.edges).toBe('replaying');
   load.apply(event('graph.connected', 2, edgeOf('e2', 'b', 'a')));
   expect([load.loading.edges, edges.count]).toEqual(['done', 2]);
+});
+
+function forbidden(): CommandError {
+  const payload = { code: 'forbidden', message: 'the token does not allow it', retryable: false, details: {} };
+  return new CommandError({ payload } as unknown as ConstructorParameters<typeof CommandError>[0]);
+}
+
+test('Tries to break: topics that may not be followed are read once, and the load waits for nothing.', async () => {
+  const { fake, tokens, edges, load } = made();
+  fake.closed = ['tokens', 'graph'];
+  fake.pages = [{ tokens: [tokenOf('a'), tokenOf('b')], next: null, seq: 5 }];
+  fake.neighbors = { a: { edges: [edgeOf('e', 'a', 'b')], seq: 5 } };
+  await load.begin();
+  expect([tokens.count, edges.count]).toEqual([2, 1]);
+  expect(load.loading).toMatchObject({ tokens: 'done', edges: 'done', denied: ['tokens', 'graph'] });
+});
+
+test('Tries to break: who may follow and not read is shown what changes, and nothing that it has to wait for.', async () => {
+  const { fake, tokens, load } = made();
+  fake.pages = [forbidden()];
+  await load.begin();
+  expect(load.loading).toMatchObject({ tokens: 'done', edges: 'done', denied: ['read'] });
+  load.apply(event('token.created', 1, tokenOf('a')));
+  expect(tokens.count).toBe(1);
+});
+
+test('Tries to break: what one token did not allow, and the next one does, is brought, without what is gone.', async () => {
+  const { fake, tokens, load } = made();
+  fake.closed = ['tokens'];
+  fake.pages = [{ tokens: [tokenOf('a')], next: null, seq: 5 }];
+  await load.begin();
+  fake.closed = [];
+  fake.pages = [{ tokens: [tokenOf('b')], next: null, seq: 7 }];
+  await load.begin();
+  expect(tokens.faces.flatMap((face) => (face ? [face.id] : []))).toEqual(['b']);
+  expect(load.loading).toMatchObject({ tokens: 'done', edges: 'done', denied: [] });
 });

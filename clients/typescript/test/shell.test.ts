@@ -359,6 +359,30 @@ describe('tokens', () => {
     expect([ws.state, ws.error, FakeSocket.all.length]).toMatchObject(['ended', { code: 4401 }, 2]);
   });
 
+  it('tries to be stuck with a token that authenticate was accepted with, and that has expired', async () => {
+    const tokens = ['first', 'second'];
+    const ws = await connected({ token: () => tokens.shift() });
+    FakeSocket.last.answer('authenticated');
+    void ws.authenticate('accepted');
+    FakeSocket.last.answer('authenticated');
+    FakeSocket.last.break(1012);
+    await vi.advanceTimersByTimeAsync(500);
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.sent[0]).toMatchObject({ type: 'authenticate', payload: { token: 'accepted' } });
+    FakeSocket.last.break(4401);
+    await vi.advanceTimersByTimeAsync(1_000);
+    FakeSocket.last.greet();
+    expect(FakeSocket.last.sent[0]).toMatchObject({ type: 'authenticate', payload: { token: 'second' } });
+  });
+
+  it('tries to come back sooner than the server has it, which had no room for this subject', async () => {
+    const ws = await connected({ token: 'secret', random: () => 0 });
+    const told = watch(ws, 'disconnected');
+    const details = { retry_after_ms: 7000 };
+    FakeSocket.last.answer('error', { code: 'rate_limited', message: 'no', retryable: true, details });
+    expect(told).toMatchObject([{ code: 1013, nextMs: 7000 }]);
+  });
+
   it('tries to come back after 4401 with the only token there is', async () => {
     const ws = await connected({ token: 'only' });
     const told = watch(ws, 'disconnected');

@@ -3,7 +3,7 @@ import { CommandError, type MessageEnvelope, type NeuroGraphWebSocket } from '@n
 import type { Event } from '../wire';
 import { Edges } from './edges';
 import { Keeper } from './keeper';
-import { isForbidden, Load, type Loading } from './load';
+import { type Denied, isForbidden, Load, type Loading } from './load';
 import { Rate } from './rates';
 import { type Chapter, Story } from './story';
 import { Stream } from './stream';
@@ -12,6 +12,7 @@ import { Tokens } from './tokens';
 const SUMMARY_MS = 250;
 const PING_MS = 5000;
 const TOPICS_MOST = 12;
+const DENIABLE: readonly Denied[] = ['read', 'tokens', 'graph'];
 export const OWN_TOPICS = ['tokens', 'graph', 'experience', 'system'] as const;
 
 export interface TopicSummary {
@@ -75,6 +76,8 @@ export class Monitor {
   /** Whose page this is: what is shown is for nobody else. */
   private subject: string | null = null;
   private readonly denied = new Set<string>();
+  /** What is shown is no longer followed, and has to be brought anew. */
+  private lapsed = false;
   private server = '';
   private began = false;
   private timer: ReturnType<typeof setTimeout> | null = null;
@@ -112,9 +115,9 @@ export class Monitor {
     void this.ws.disconnect();
   }
 
-  /** Be whose token this is. While connected, the connection goes on, or this rejects and all stays as it was. */
+  /** Be whose token this is. Renewed, the connection goes on; or this rejects, and all stays as it was. */
   async signIn(token: string): Promise<void> {
-    if (this.asking === 'renew' && this.ws.state === 'connected') {
+    if (this.asking === 'renew') {
       await this.ws.authenticate(token);
       this.keeper.show(token);
       this.keeper.keep();
@@ -161,9 +164,10 @@ export class Monitor {
     try {
       await this.ws.subscribe(topic);
     } catch (error) {
-      if (!isForbidden(error)) return;
-      this.denied.add(topic);
-      this.touch();
+      if (isForbidden(error)) this.denied.add(topic);
+      // A server that did not ask before: with its no, the place in the topic is gone.
+      else if (isUnauthenticated(error)) this.lapsed = true;
+      this.refused(error);
     }
   }
 
@@ -184,7 +188,7 @@ export class Monitor {
       this.server = `${greeting.server.name} ${greeting.server.version}`;
       this.nextAtMs = null;
       this.story.connected(Date.now(), this.server);
-      if (!this.began || this.load.failed) this.begin();
+      if (!this.began || this.load.failed || this.lapsed) this.begin();
       else for (const topic of this.rates.keys()) void this.watchOver(topic);
       void this.ping();
       this.tell();
@@ -217,16 +221,15 @@ export class Monitor {
 
   private begin(): void {
     this.began = true;
+    this.lapsed = false;
+    this.denied.clear();
     this.load.begin().catch((error: unknown) => this.refused(error));
     const others = [...this.rates.keys()].filter((topic) => topic !== 'tokens' && topic !== 'graph');
     for (const topic of others) {
-      this.ws.subscribe(topic).then(
-        () => this.denied.delete(topic),
-        (error: unknown) => {
-          if (isForbidden(error)) this.denied.add(topic);
-          this.refused(error);
-        },
-      );
+      this.ws.subscribe(topic).catch((error: unknown) => {
+        if (isForbidden(error)) this.denied.add(topic);
+        this.refused(error);
+      });
     }
   }
 
@@ -270,7 +273,7 @@ export class Monitor {
   }
 
   private refused(error: unknown): void {
-    if (error instanceof CommandError && error.code === 'unauthenticated' && this.asking === null) {
+    if (isUnauthenticated(error) && this.asking === null) {
       this.asking = 'first';
       this.story.asked(Date.now(), false);
       // It would end in a few seconds by itself.
@@ -325,10 +328,14 @@ export class Monitor {
       edges: this.edges.count,
       evicted: this.tokens.evicted,
       refusedEdges: this.edges.refused,
-      loading: { ...this.load.loading },
+      loading: { ...this.load.loading, denied: DENIABLE.filter(denied) },
       events: this.stream.total,
       tokensRevision: this.tokens.revision,
       edgesRevision: this.edges.revision,
     };
   }
+}
+
+function isUnauthenticated(error: unknown): boolean {
+  return error instanceof CommandError && error.code === 'unauthenticated';
 }

@@ -83,7 +83,7 @@ export function sentenceOf(chapter: Chapter): string {
     case 'connected':
       return `connected to ${chapter.server}`;
     case 'lost':
-      return `connection lost: ${CODES[chapter.code] ?? (chapter.reason || `code ${chapter.code}`)}`;
+      return `connection lost: ${limitOf(chapter.reason) ?? CODES[chapter.code] ?? (chapter.reason || `code ${chapter.code}`)}`;
     case 'back':
       return `back after ${secondsOf(chapter.afterMs)} · ${resumedOf(chapter.resumed)}`;
     case 'gap':
@@ -96,6 +96,9 @@ export function sentenceOf(chapter: Chapter): string {
       return `ended: ${chapter.reason}`;
   }
 }
+
+/** What the server said where this is too much for it: too many connections of one subject, for instance. */
+const limitOf = (reason: string): string | undefined => /^rate_limited: (.*)/.exec(reason)?.[1];
 
 function resumedOf(resumed: readonly Resumed[]): string {
   if (resumed.length === 0) return 'resuming';

@@ -178,6 +178,25 @@ describe.skipIf(!inject('hasChromium'))('The monitor page of a server that asks 
     expect(watched.loads).toBe(1);
   });
 
+  test('Tries to break: what the next token allows no longer is named; with the one after that it is brought.', async () => {
+    const page = await visit();
+    await enter(page, undefined, SOON_S);
+    await form(page, 'Your token has expired').waitFor({ timeout: 2000 * SOON_S });
+    const less = issuer.token('alice', 3600, { ...READ_ONLY, subscribe: ['tokens'] });
+    await signIn(page, less, 'Your token has expired');
+    await page.getByText('Your token does not allow to follow graph').waitFor();
+    await who(page).click();
+    await page.getByRole('button', { name: 'Renew' }).click();
+    await form(page, 'A new token').getByLabel('Access token').fill(issuer.token('alice', 7200));
+    await form(page, 'A new token').getByRole('button', { name: 'Renew' }).click();
+    await page.getByText('Your token does not allow to follow graph').waitFor({ state: 'detached' });
+    await page.waitForFunction(() => globalThis.ngosMonitor?.loaded);
+    expect(await page.locator('.topic .denied').count()).toBe(0);
+    const { token_id } = await client.createToken({ metadata: { name: 'Afterwards' } });
+    await (await find(page, 'Afterwards')).waitFor();
+    await client.deleteToken(token_id);
+  });
+
   test('Tries to break: renewing keeps the connection; a token that can’t be taken changes nothing.', async () => {
     const page = await visit();
     await enter(page, undefined, 60);
