@@ -74,6 +74,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     frames.install(deflate=app.settings.compression)
     config = ServerConfig()
     config.door = app.connections.door
+    config.alpn_protocols = ["http/1.1"]
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.backlog = BACKLOG  # Hypercorn calls `listen` again
     config.accesslog = None
@@ -83,7 +84,6 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     config.include_server_header = False
     config.keep_alive_timeout = app.settings.handshake_s
     config.h11_max_incomplete_size = app.settings.header_bytes
-    config.h2_max_header_list_size = app.settings.header_bytes
     await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
 
 

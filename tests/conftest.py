@@ -7,12 +7,19 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import trio
 
 from tests.databases import TestServer
 from tests.histories import History, make_history
 from tests.servers import TRANSPORTS, Running, running_server
+
+# How fast the machine is at the moment is no property of ours.
+hypothesis.settings.register_profile(
+    "ngos", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("ngos")
 
 
 def pytest_configure() -> None:

@@ -22,10 +22,8 @@ from ngos.gateway.sender import Sender
 READ_BYTES: Final = 64 * 1024
 """What is read from the socket at once; there is no more until the app has come to all of it."""
 CAREFUL_READ_BYTES: Final = 4 * 1024
-"""The same with compression, where each 100 bytes may become a message of the limit (3 MB, at 64 KiB each), and where
-many of the frames are tiny, as in a flood of Pings: 64 KiB of those would take 50 ms from everybody else."""
-MANY_FRAMES: Final = 16
-"""Frames other than plain text that make it a flood, in one read."""
+"""The same at first, with compression, where each 100 bytes may become a message of the limit (3 MB, at 64 KiB each),
+and where the last read was no plain text: 64 KiB of Pings or fragments would take 140 ms from everybody else."""
 VANISHED: Final = 1006
 """The code of a connection that ended without a Close (RFC 6455 section 7.1.5)."""
 
@@ -54,7 +52,7 @@ class FrameChannel:
     _closing: bool = field(init=False, default=False)
     _failed: bool = field(init=False, default=False)  # the peer has broken the protocol, and is being told so
     _reading: bool = field(init=False, default=False)
-    _is_flooded: bool = field(init=False, default=False)
+    _read_bytes: int = field(init=False, default=CAREFUL_READ_BYTES)
     _read_over: trio.Event | None = field(init=False, default=None)
     _is_tls: bool = field(init=False)
     _socket: Any = field(init=False)
@@ -105,14 +103,13 @@ class FrameChannel:
         if self._ended or (self._failed and not self._closing):
             raise trio.EndOfChannel
         self._reading = True
-        size_bytes = CAREFUL_READ_BYTES if self.deflate_bits or self._is_flooded else READ_BYTES
         try:
             if self._is_tls:
-                data = await self._stream.receive_some(size_bytes)
+                data = await self._stream.receive_some(self._read_bytes)
             else:
                 # Trio would first try to read, in vain: nothing is read ahead, so the peer has had no time to send.
                 await trio.lowlevel.wait_readable(self._socket_below)
-                data = self._socket_below.recv(size_bytes)
+                data = self._socket_below.recv(self._read_bytes)
         except BlockingIOError:
             return
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -201,7 +198,8 @@ class FrameChannel:
         self._heard_at = trio.current_time()
         before = self._core.other_frames
         self._core.receive_data(data)
-        self._is_flooded = self._core.other_frames - before > MANY_FRAMES
+        is_plain = self._core.other_frames == before and not self.deflate_bits
+        self._read_bytes = READ_BYTES if is_plain else CAREFUL_READ_BYTES
         messages = self._core.messages
         self._core.messages = []
         if messages and not self._closing:

@@ -23,7 +23,7 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.access import permit
 from ngos.gateway.coroutines import but_first, only_cancelled
 from ngos.gateway.heartbeat import is_silent
-from ngos.gateway.limits import FRAME_BYTES, Limit, Pace, Refusals
+from ngos.gateway.limits import FAILURE_COMMANDS, FRAME_COMMANDS, Limit, Pace, Refusals
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
@@ -238,9 +238,10 @@ class Connection:
             self.outbox.flush()
 
     def _bear(self, frames: int) -> bool:
-        """Charge frames that can't be answered; False: there have been too many for too long."""
-        if frames and self.pace.admit(frames * FRAME_BYTES, trio.current_time(), frames):
-            return not self.pace.is_too_long()
+        """Charge frames that can't be answered; False: there have been too many, and nobody to tell so first."""
+        if frames and self.pace.admit(0, trio.current_time(), frames * FRAME_COMMANDS):
+            self._refusals.count(Limit.OVER_LIMIT_S)
+            return False
         return True
 
     async def _handle(self, data: bytes) -> None:
@@ -255,15 +256,19 @@ class Connection:
             received = codec.decode(data, self._settings.message_depth)
             command_id = received.id
             permit(received.command, self.grant)
+            if (cost := received.command.cost()) > 1:
+                self.pace.spend(cost - 1, trio.current_time())
         except ClientError as exc:
             if self._undone:
                 await self._undone_below(1)
             if self.mailbox.is_high:
                 await self._room_for_replies()
             self._fail(exc, exc.command_id if isinstance(exc, DecodeError) else command_id)
-            if exc.code is ErrorCode.RATE_LIMITED and self.pace.is_too_long():
+            if exc.code is not ErrorCode.RATE_LIMITED:
+                self.pace.spend(FAILURE_COMMANDS, trio.current_time())
+            elif self.pace.is_too_long():
                 self.end(CloseCode.TOO_MANY_MESSAGES)
-            elif self.grant is None and self.commands > STRANGERS_COMMANDS:
+            if self.grant is None and self.commands > STRANGERS_COMMANDS:
                 self.end(CloseCode.UNAUTHENTICATED)
             return
         entry = self._registry[type(received.command)]

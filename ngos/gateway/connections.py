@@ -46,6 +46,16 @@ RECONNECT_AFTER_MS: Final = 1000
 DRAIN_PER_S: Final = 50
 """Connections that are closed in a second of a drain, where its time allows: a small server stops at once."""
 DRAIN_STEP_S: Final = 0.1
+MISDEEDS: Final = frozenset(
+    {
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.BINARY_MESSAGE,
+        CloseCode.NOT_UTF8,
+        CloseCode.MESSAGE_TOO_BIG,
+        CloseCode.TOO_MANY_MESSAGES,
+    }
+)
+"""Verdicts that an honest client does not bring about; the door counts them against its address."""
 
 _SERVER: Final = Server(name="ngos", version=__version__, protocol=PROTOCOL_VERSION)
 
@@ -96,11 +106,17 @@ class Connections:
         return True
 
     async def serve(
-        self, transport: Transport, client_id: str | None, identity: Identity | None = None, behind: str | None = None
+        self,
+        transport: Transport,
+        client_id: str | None,
+        identity: Identity | None,
+        address: str,
+        *,
+        by_proxy: bool,
     ) -> None:
         """The life of an accepted connection, from its greeting to its close. A defect in it ends it alone.
 
-        `identity`: whose it is, where that was proved already. `behind`: its address, where it comes by a proxy.
+        `identity`: whose it is, where that was proved already. `by_proxy`: the door has not counted its address yet.
         """
         connection = Connection(
             id=uuid4(),
@@ -121,8 +137,8 @@ class Connections:
         structlog.contextvars.bind_contextvars(connection=str(connection.id))
         _log.info("connection.opened", client=connection.client_id)
         self.open[connection.id] = connection
-        if behind is not None:
-            self.door.enter_behind(behind)
+        if by_proxy:
+            self.door.enter_behind(address)
         self.accepted += 1
         if self.draining:
             connection.end(CloseCode.RESTARTING)
@@ -135,13 +151,15 @@ class Connections:
         finally:
             del self.open[connection.id]
             self.access.leave(connection)
-            if behind is not None:
-                self.door.leave_behind(behind)
+            if by_proxy:
+                self.door.leave_behind(address)
             if not self.open:
                 self._all_gone.set()
             for topic in connection.subscriptions:
                 self._hub.remove(topic, connection)
             verdict = connection.verdict or CloseCode.INTERNAL
+            if verdict in MISDEEDS:
+                self.door.misdeed(address)
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
             _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)
 

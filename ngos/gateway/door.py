@@ -15,6 +15,8 @@ from ngos.gateway.limits import Ledger, Limit, Meter, Refusals, Use
 
 RESERVE: Final = 256
 """Connections that may be there beside the WebSockets: for probes and metrics when the server is full."""
+MISDEED_ARRIVALS: Final = 10
+"""What a connection counts as beside itself that broke the protocol or a limit for too long."""
 UNKNOWN: Final = ""
 """The address of who has none, over a Unix socket for instance."""
 
@@ -75,6 +77,12 @@ class Door:
     def may_request(self, address: str) -> bool:
         """Count a request over HTTP; False: this address begins too many."""
         return self._begins(self._addresses.of(_key(address)))
+
+    def misdeed(self, address: str) -> None:
+        """Charge an address for a connection that had to be cut, so that who does that can't come back for more."""
+        if not self.is_proxy(address):
+            (meter,) = self._addresses.of(_key(address)).meters
+            meter.charge(MISDEED_ARRIVALS, trio.current_time())
 
     def client_of(self, address: str, forwarded_for: str) -> str:
         """Where a request comes from: by X-Forwarded-For as far as our own proxies have written it."""

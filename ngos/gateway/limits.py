@@ -19,8 +19,10 @@ from ngos.protocol.faults import CommandFailed, NoRoom, TooDeep
 
 RETRY_AFTER_S: Final = 1.0
 """What who is over a rate is told to wait, at least: then a second's worth is there again."""
-FRAME_BYTES: Final = 64
-"""What a frame that is no message counts as: a command of so many bytes."""
+FRAME_COMMANDS: Final = 10
+"""What a frame counts as that is no message: few are honest, and each costs as much as half a Ping of ours."""
+FAILURE_COMMANDS: Final = 4
+"""What a command that fails by its sender's fault counts beside itself: saying what is wrong takes longer."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -177,6 +179,11 @@ class Pace:
             counted.charge(commands, now)
             sized.charge(size_bytes, now)
         return 0.0
+
+    def spend(self, commands: int, now: float) -> None:
+        """Charge what a command turned out to cost beside itself; who comes next has to wait for it."""
+        for counted, _ in self.meters:
+            counted.charge(commands, now)
 
     def is_too_long(self) -> bool:
         """Whether it has been over them for so long, or so often, that it has to go."""

@@ -5,6 +5,8 @@ can cause some: an illegal chunk after the answer has begun, `Upgrade: h2c` with
 that don't wait for the upgrade. tests/web/test_impatient.py has them.
 
 And when an app has left its WebSocket to a successor (see `frames`), it is run here, where nothing of HTTP is left.
+HTTP/2 is not spoken: nobody needs it here, and a stream that is opened and reset costs the peer nothing and us a task
+(CVE-2023-44487; 40 µs each, and no limit meets it before it was spent).
 A connection that is idle too long, or a request that does not end, is ended by a deadline, where Hypercorn starts a
 task for each and cancels it at the first request (a tenth of what a connection costs). `read_timeout` has no effect.
 """
@@ -20,8 +22,8 @@ import hypercorn.trio.run
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol import h11 as hypercorn_h11
 from hypercorn.trio.tcp_server import TCPServer
 
 REQUEST_S: Final = 30.0
@@ -167,8 +169,6 @@ class Server(TCPServer):
             self.door.too_long()
         if not isinstance(event, RawData):
             await super().protocol_send(event)
-            if isinstance(event, Updated) and not event.idle and isinstance(self.protocol.protocol, H2Protocol):
-                self.set_no_deadline()  # many requests share the connection, and WebSockets, which need not end
             return
         try:
             async with self.send_lock:
@@ -186,9 +186,14 @@ class Server(TCPServer):
                 await super()._close()
 
 
+async def _stay(_protocol: object, _request: object) -> None:
+    """In the place of what goes over to HTTP/2 where a request asks for it: this stays HTTP/1.1."""
+
+
 def install(*, request_s: float = REQUEST_S) -> None:
     """Serve by this all that Hypercorn serves in this process; `request_s` is what a request over HTTP may take."""
     Server.request_s = request_s
+    hypercorn_h11.H11Protocol._check_protocol = _stay  # type: ignore[assignment, method-assign]  # noqa: SLF001
     hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined, assignment]
 
 

@@ -12,9 +12,11 @@ import json
 from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Final, TypeGuard, TypeVar
 from uuid import UUID
 
+import attrs
 import orjson
 from attrs import field, frozen
 from cattrs import AttributeValidationNote, ClassValidationError, ForbiddenExtraKeysError
@@ -35,6 +37,7 @@ _FAULTS_BYTES: Final = 8 * 1024
 # cattrs looks the hooks up for every value; there are as many as classes.
 _structure_hook: Final[Callable[[type], Callable[[Any, Any], Any]]] = cache(STRICT.get_structure_hook)
 _unstructure_hook: Final[Callable[[type], Callable[[Any], Any]]] = cache(WRITER.get_unstructure_hook)
+
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Command)
@@ -140,6 +143,10 @@ def decode_payload(
 
     The faults' paths begin with `root`.
     """
+    if len(payload) > _MAX_FAULTS:  # more than any command has: cattrs would make an exception of each
+        unknown = islice((key for key in payload if key not in attrs.fields_dict(cls)), _MAX_FAULTS)
+        faults = [(root + key, "is not a field of this command") for key in unknown]
+        raise _decode_error(ErrorCode.INVALID_PAYLOAD, faults, command_id)
     try:
         command: C = _structure_hook(cls)(payload, cls)
     except ClassValidationError as exc:

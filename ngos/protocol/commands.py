@@ -52,6 +52,10 @@ class Command:
         """Yield what is wrong between fields; each field by itself has been checked."""
         return iter(())
 
+    def cost(self) -> int:
+        """What it takes of a server, in commands of the common kind, for limits by rate: about, and never less."""
+        return 1
+
 
 @frozen(kw_only=True)
 class Ping(Command):
@@ -73,6 +77,9 @@ class Subscribe(Command):
     topic: TopicName
     since: Count | None = None
     epoch: Epoch | None = None
+
+    def cost(self) -> int:
+        return 1 if self.since is None else 20  # it may read the log
 
 
 @frozen(kw_only=True)
@@ -127,6 +134,9 @@ class TokenList(Command):
     def faults(self) -> Iterator[Fault]:
         if self.offset and self.after is not None:
             yield "after", "can't be used together with offset"
+
+    def cost(self) -> int:
+        return 1 + self.limit // (3 if self.full else 10) + (100 if self.total else 0)
 
 
 @frozen(kw_only=True)
@@ -205,6 +215,9 @@ class GraphNeighbors(Command):
     limit: Limit = 100
     offset: Offset = 0
 
+    def cost(self) -> int:
+        return 1 + self.limit // 10
+
 
 @frozen(kw_only=True)
 class GraphDegree(Command):
@@ -220,6 +233,9 @@ class GraphPath(Command):
     source_id: Id
     target_id: Id
     max_depth: Annotated[int, Integer(1, 10)] = 5
+
+    def cost(self) -> int:
+        return 50
 
 
 @frozen(kw_only=True)
@@ -247,3 +263,6 @@ class ExperienceList(Command):
     token_id: Id | None = None
     trajectory_id: Annotated[str, Text(128)] | None = None
     after: Cursor | None = None
+
+    def cost(self) -> int:
+        return 1 + self.limit // 5

@@ -39,14 +39,13 @@ class Gate:
         """Where a request comes from, behind the proxies that the settings name."""
         return self._door.client_of(request.remote_addr or "", ",".join(request.headers.getlist("X-Forwarded-For")))
 
-    def let_behind(self, websocket: Any) -> str | None:
-        """The same for a WebSocket that comes by such a proxy, if its address may have one more; None: it does not."""
-        if not self._door.is_proxy(websocket.remote_addr or ""):
-            return None
+    def let_in(self, websocket: Any) -> tuple[str, bool]:
+        """Where a WebSocket comes from, and whether by such a proxy: then it is only here that its address counts."""
         address = self.address_of(websocket)
-        if not self._door.has_room(address):
+        by_proxy = self._door.is_proxy(websocket.remote_addr or "")
+        if by_proxy and not self._door.has_room(address):
             raise Rejection(429, "too many connections from this address")
-        return address
+        return address, by_proxy
 
     async def identify(self, headers: Headers) -> Identity | None:
         """Whose request it is; None: it has no token, or nobody has to say who he is."""

@@ -110,10 +110,10 @@ def make_site(parts: Parts) -> QuartTrio:
         identity = await gate.let_connect(websocket.headers)
         if connections.is_full:
             raise guard.Rejection(503, "the server is full")
-        behind = gate.let_behind(websocket)
+        address, by_proxy = gate.let_in(websocket)
         transport = transport_of(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001
         await websocket.accept()
-        await transport.begin(partial(connections.serve, transport, client_id, identity, behind))
+        await transport.begin(partial(connections.serve, transport, client_id, identity, address, by_proxy=by_proxy))
 
     @site.before_request
     async def count() -> None:

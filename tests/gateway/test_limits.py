@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -10,6 +13,8 @@ from hypothesis import strategies as st
 from ngos.config import Settings
 from ngos.gateway.door import RESERVE, Door
 from ngos.gateway.limits import Ledger, Limit, Meter, Refusals, Use, pace_of
+from ngos.protocol.catalog import COMMANDS
+from ngos.protocol.commands import Command
 
 RATE, BURST_S = 10.0, 2.0
 
@@ -177,3 +182,34 @@ async def test_proxies_are_many_in_one(autojump_clock: trio.abc.Clock) -> None:
     assert door.has_room("1.2.3.5")
     door.leave_behind("1.2.3.4")
     assert door.has_room("1.2.3.4")
+
+
+async def test_misdeeds_count_at_the_door(autojump_clock: trio.abc.Clock) -> None:
+    """Tries to come back for more as often as an honest client may, after each time that one was cut."""
+    door = Door(Settings(arrivals_per_s=10, arrivals_at_once=50), Refusals())
+    cut = 0
+    while door.enter("10.0.0.1") == 0:
+        door.leave("10.0.0.1")
+        door.misdeed("10.0.0.1")
+        cut += 1
+    assert 5 == cut
+    assert 0 == door.enter("10.0.0.2")
+
+
+def test_what_is_dear_is_paid_for_by_who_comes_next() -> None:
+    """Tries to have dear commands at the price of cheap ones."""
+    pace = pace_of(Settings(commands_per_s=10, burst_s=1), Refusals())
+    assert 0.0 == pace.admit(1, 1.0)
+    pace.spend(100, 1.0)
+    assert pace.admit(1, 1.0) > 9
+    assert 0.0 == pace.admit(1, 11.0)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values())
+def test_costs(command: type[Command]) -> None:
+    """Tries to find a command that costs nothing, or one that a page of the largest kind could not pay for."""
+    fields = attrs.fields_dict(command)
+    sample: dict[str, Any] = {name: None for name, field in fields.items() if field.default is attrs.NOTHING}
+    largest = {"limit": 1000, "full": True, "total": True}
+    dear = command(**sample, **{name: value for name, value in largest.items() if name in fields})
+    assert 1 <= command(**sample).cost() <= dear.cost() < Settings().commands_per_s

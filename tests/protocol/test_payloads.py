@@ -221,3 +221,12 @@ def test_left_out_is_not_the_default_in_an_update() -> None:
     assert (1.0, ORIGIN) == (command.weight, command.coord_x)
     assert {UNSET} == {command.type, command.coord_y, command.coord_z, command.flags, command.metadata}
     assert isinstance(UNSET, Unset)
+
+
+def test_a_payload_of_thousands_of_fields() -> None:
+    """Tries to have each of thousands of unknown fields looked at, though the error lists but some."""
+    payload = {f"x{n}": n for n in range(5000)} | {"topic": "tokens"}
+    with pytest.raises(DecodeError) as caught:
+        codec.decode(orjson.dumps({"type": "subscribe", "payload": payload}))
+    assert ErrorCode.INVALID_PAYLOAD == caught.value.code
+    assert [f"payload.x{n}" for n in range(64)] == [fault["path"] for fault in caught.value.details["errors"]]
