@@ -15,7 +15,7 @@ from ngos.gateway.limits import Ledger, Limit, Meter, Refusals, Use
 
 RESERVE: Final = 256
 """Connections that may be there beside the WebSockets: for probes and metrics when the server is full."""
-MISDEED_ARRIVALS: Final = 10
+MISDEED_ARRIVALS: Final = 20
 """What a connection counts as beside itself that broke the protocol or a limit for too long."""
 UNKNOWN: Final = ""
 """The address of who has none, over a Unix socket for instance."""

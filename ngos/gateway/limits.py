@@ -19,10 +19,8 @@ from ngos.protocol.faults import CommandFailed, NoRoom, TooDeep
 
 RETRY_AFTER_S: Final = 1.0
 """What who is over a rate is told to wait, at least: then a second's worth is there again."""
-FRAME_COMMANDS: Final = 10
+FRAME_COMMANDS: Final = 4
 """What a frame counts as that is no message: few are honest, and each costs as much as half a Ping of ours."""
-FAILURE_COMMANDS: Final = 4
-"""What a command that fails by its sender's fault counts beside itself: saying what is wrong takes longer."""
 
 K = TypeVar("K", bound=Hashable)
 

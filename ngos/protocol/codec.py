@@ -62,8 +62,10 @@ class Received:
         return UUID(bytes=blake2b(payload, digest_size=16).digest())
 
 
-def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Received:
+def decode(data: bytes, max_depth: int = MAX_DEPTH, *, suggests: bool = True) -> Received:
     """Read one message from a client, nested no deeper than `max_depth`.
+
+    `suggests`: whether an unknown type is answered with a known one that is like it.
 
     Raises DecodeError (the sender's fault) with code invalid_json, invalid_message, unknown_type or
     invalid_payload; its `details["errors"]` lists every fault with its path.
@@ -92,7 +94,8 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH) -> Received:
 
     cls = COMMANDS.get(name)
     if cls is None:
-        raise DecodeError(ErrorCode.UNKNOWN_TYPE, _unknown(name[:64]), command_id=command_id)
+        message = _unknown(name[:64]) if suggests else "no such command"
+        raise DecodeError(ErrorCode.UNKNOWN_TYPE, message, command_id=command_id)
     command = decode_payload(payload, cls, command_id)
     return Received(command, command_id, timestamp_ms, len(data), payload)
 

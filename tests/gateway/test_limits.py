@@ -186,7 +186,7 @@ async def test_proxies_are_many_in_one(autojump_clock: trio.abc.Clock) -> None:
 
 async def test_misdeeds_count_at_the_door(autojump_clock: trio.abc.Clock) -> None:
     """Tries to come back for more as often as an honest client may, after each time that one was cut."""
-    door = Door(Settings(arrivals_per_s=10, arrivals_at_once=50), Refusals())
+    door = Door(Settings(arrivals_per_s=10, arrivals_at_once=100), Refusals())
     cut = 0
     while door.enter("10.0.0.1") == 0:
         door.leave("10.0.0.1")
