@@ -87,12 +87,13 @@ class Run:
         options, flags = self.options, list(self.options.flags)
         tokens: Tokens | None = None
         if options.jwt:
-            tokens = await make_tokens(self.directory, options.honest)
+            tokens = make_tokens(self.directory, options.honest)
             flags += tokens.flags
         async with open_databases(options.database_url) as databases:
             database_url = await databases.create()
             await make_world(database_url)
-            server = await start_server(database_url, flags, self.directory / "server.log")
+            token = None if tokens is None else tokens.honest.read_text().split()[0]
+            server = await start_server(database_url, flags, self.directory / "server.log", token)
             with _killed_at_end(server.process):
                 return await self._with(server, tokens)
 

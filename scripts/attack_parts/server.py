@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import attrs
 import trio
@@ -41,11 +41,12 @@ class Numbers:
 
 @attrs.frozen
 class Server:
-    """`ngos serve` as a process of ours."""
+    """`ngos serve` as a process of ours. `token` is to be shown for `/metrics`, where it asks for one."""
 
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    token: str | None
 
     def memory_bytes(self) -> int:
         """What is resident now."""
@@ -69,7 +70,7 @@ class Server:
     async def numbers(self) -> Numbers:
         """All of it. To ask is a connection too: tasks count it, always; descriptors are looked at before."""
         descriptors = self.descriptors()
-        shown = await trio.to_thread.run_sync(_metrics, self.port)
+        shown = await trio.to_thread.run_sync(_metrics, self.port, self.token)
         pool = shown.get("ngos_pool_connections")
         return Numbers(
             self.memory_bytes(),
@@ -87,7 +88,7 @@ def waited_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
-async def start_server(database_url: str, flags: Sequence[str], log: Path) -> Server:
+async def start_server(database_url: str, flags: Sequence[str], log: Path, token: str | None = None) -> Server:
     """Start it on core 0, on a port of its own choice. Raises NotRecovered when it does not get ready."""
     command = [sys.executable, "-m", "ngos", "serve", "--port", "0", "--log-format", "json", *flags]
     environment = clean_environment() | {"NGOS_DATABASE_URL": database_url}
@@ -107,13 +108,14 @@ async def start_server(database_url: str, flags: Sequence[str], log: Path) -> Se
         process.kill()
         process.wait()
         raise
-    return Server(process, int(found[0]), log)
+    return Server(process, int(found[0]), log, token)
 
 
-def _metrics(port: int) -> dict[str, int]:
+def _metrics(port: int, token: str | None) -> dict[str, int]:
     """Every number without labels; none where it does not answer."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=ASK_S) as response:
+        with urlopen(Request(f"http://127.0.0.1:{port}/metrics", headers=headers), timeout=ASK_S) as response:
             text = response.read().decode()
     except OSError:
         return {}

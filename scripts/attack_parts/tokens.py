@@ -1,19 +1,20 @@
-"""Tokens for a server that asks who somebody is: made by `ngos token`, as an operator makes them. Runs on Trio."""
+"""Tokens for a server that asks who somebody is."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-import trio
-from chaos_parts.processes import ROOT, ChaosError
-from chaos_parts.server import clean_environment
 
-AT_ONCE = 4
+from ngos.auth.grants import Family, Grant
+from ngos.auth.issue import issue
+from ngos.auth.keys import read_secret
+
 LIFETIME_S = 3600
+MAY = Grant(frozenset({Family.READ, Family.WRITE}), ("*",), ("*",))
 
 
 @attrs.frozen
@@ -25,47 +26,18 @@ class Tokens:
     attackers: Path
 
 
-async def make_tokens(directory: Path, honest: int) -> Tokens:
-    """A secret, and a token for each honest client and one for all attackers. Raises ChaosError: there is no such
-    command yet, or it does something else.
-    """
+def make_tokens(directory: Path, honest: int) -> Tokens:
+    """A secret, and a token for each honest client and one for all attackers."""
     secret = directory / "secret"
-    if (await _ngos("token", "--help")).returncode != 0:
-        raise ChaosError("--jwt needs `ngos token`, which this ngos does not have")
-    done = await _ngos("token", "secret", str(secret))
-    if done.returncode != 0:
-        raise ChaosError(f"ngos token secret: {done.stdout.decode(errors='replace').strip()}")
-    issued: dict[str, str] = {}
-    limiter = trio.CapacityLimiter(AT_ONCE)
-    subjects = [*(f"honest-{number}" for number in range(honest)), "attacker"]
-    async with trio.open_nursery() as nursery:
-        for subject in subjects:
-            nursery.start_soon(_issue, subject, secret, issued, limiter)
-    tokens = Tokens(
-        ("--auth-mode", "jwt", "--auth-secret-file", str(secret)), directory / "honest.tokens", directory / "token"
-    )
-    tokens.honest.write_text("\n".join(issued[subject] for subject in subjects[:-1]))
-    tokens.attackers.write_text(issued["attacker"])
+    secret.touch(0o600)
+    secret.write_text(secrets.token_urlsafe(48))
+    key = read_secret(secret)
+
+    def token(subject: str) -> str:
+        return issue(key, "HS256", subject, MAY, LIFETIME_S, time.time(), None, None, "ngos")
+
+    flags = ("--auth-mode", "jwt", "--auth-secret-file", str(secret))
+    tokens = Tokens(flags, directory / "honest.tokens", directory / "token")
+    tokens.honest.write_text("\n".join(token(f"honest-{number}") for number in range(honest)))
+    tokens.attackers.write_text(token("attacker"))
     return tokens
-
-
-async def _issue(subject: str, secret: Path, issued: dict[str, str], limiter: trio.CapacityLimiter) -> None:
-    may = ("--read", "--write", "--subscribe", "*", "--publish", "*")
-    async with limiter:
-        done = await _ngos(
-            *("token", "issue", subject, *may), *("--secret-file", str(secret), "--lifetime-s", str(LIFETIME_S))
-        )
-    if done.returncode != 0:
-        raise ChaosError(f"ngos token issue: {done.stdout.decode(errors='replace').strip()}")
-    issued[subject] = done.stdout.decode().split()[-1]
-
-
-async def _ngos(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return await trio.run_process(
-        [sys.executable, "-m", "ngos", *arguments],
-        capture_stdout=True,
-        stderr=subprocess.STDOUT,
-        check=False,
-        cwd=ROOT,
-        env=clean_environment(),
-    )
