@@ -155,14 +155,22 @@ class FrameChannel:
             self._flush()
             await self.sender.send_owed()
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts."""
+    async def close(self, code: int, reason: str, *, heeds: bool = True) -> None:
+        """Close: send the code, and wait for the peer's own Close. Callers own the deadline; cancelled, it cuts.
+
+        `heeds`: whether what the peer still sends is read; else it is thrown away until its end, which is cheap.
+        """
         done = False
         self._closing = True
         self.unread.clear()
         try:
             if self._core.state is State.OPEN and not self._ended:
-                self._core.send_close(code, reason)
+                if heeds:
+                    self._core.send_close(code, reason)
+                else:
+                    self._core.fail(code, reason)
+                    self._failed = True
+                    self._read_bytes = READ_BYTES
             self._flush()
             await self.sender.send_owed(though_held=True)  # of the app nothing more comes
             if self._failed and not self._is_tls:

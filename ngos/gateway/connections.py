@@ -46,17 +46,6 @@ RECONNECT_AFTER_MS: Final = 1000
 DRAIN_PER_S: Final = 50
 """Connections that are closed in a second of a drain, where its time allows: a small server stops at once."""
 DRAIN_STEP_S: Final = 0.1
-MISDEEDS: Final = frozenset(
-    {
-        CloseCode.PROTOCOL_ERROR,
-        CloseCode.BINARY_MESSAGE,
-        CloseCode.NOT_UTF8,
-        CloseCode.MESSAGE_TOO_BIG,
-        CloseCode.TOO_MANY_MESSAGES,
-    }
-)
-"""Verdicts that an honest client does not bring about; the door counts them against its address."""
-
 _SERVER: Final = Server(name="ngos", version=__version__, protocol=PROTOCOL_VERSION)
 
 _log = structlog.get_logger("ngos.connection")
@@ -158,7 +147,7 @@ class Connections:
             for topic in connection.subscriptions:
                 self._hub.remove(topic, connection)
             verdict = connection.verdict or CloseCode.INTERNAL
-            if verdict in MISDEEDS:
+            if verdict.is_misdeed:
                 self.door.misdeed(address)
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
             _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)

@@ -181,7 +181,7 @@ class FrameTransport:
         return self._channel.is_over
 
     async def close(self, code: CloseCode) -> None:
-        await self._channel.close(code, code.reason)
+        await self._channel.close(code, code.reason, heeds=not code.is_misdeed)
 
     def abort(self) -> None:
         self._channel.abort()

@@ -41,6 +41,11 @@ class CloseCode(IntEnum):
         return _REASONS[self]
 
     @property
+    def is_misdeed(self) -> bool:
+        """Whether an honest client does not bring this about, whatever happens to it."""
+        return self in _MISDEEDS
+
+    @property
     def may_reconnect(self) -> bool:
         """Whether a client may connect again by itself."""
         return self in _MAY_RECONNECT
@@ -72,6 +77,16 @@ _MAY_RECONNECT = frozenset(
         CloseCode.TRY_AGAIN_LATER,
         CloseCode.UNAUTHENTICATED,
         CloseCode.NO_SIGN_OF_LIFE,
+        CloseCode.TOO_MANY_MESSAGES,
+    }
+)
+
+_MISDEEDS = frozenset(
+    {
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.BINARY_MESSAGE,
+        CloseCode.NOT_UTF8,
+        CloseCode.MESSAGE_TOO_BIG,
         CloseCode.TOO_MANY_MESSAGES,
     }
 )
