@@ -49,6 +49,9 @@ export class FakeClient {
   position(topic: string) {
     return this.positions.get(topic) ?? null;
   }
+  isFollowing() {
+    return true;
+  }
   async subscribe(topic: string) {
     return { topic, success: true, durable: true, epoch: 'e', seq: 0, recovered: true, replay: 0 };
   }

@@ -76,8 +76,6 @@ export class Monitor {
   /** Whose page this is: what is shown is for nobody else. */
   private subject: string | null = null;
   private readonly denied = new Set<string>();
-  /** What is shown is no longer followed, and has to be brought anew. */
-  private lapsed = false;
   private server = '';
   private began = false;
   private timer: ReturnType<typeof setTimeout> | null = null;
@@ -159,18 +157,6 @@ export class Monitor {
     this.touch();
   }
 
-  /** Hear whether the topics go on with this connection's token: a resumption that is refused is told to who waits. */
-  private async watchOver(topic: string): Promise<void> {
-    try {
-      await this.ws.subscribe(topic);
-    } catch (error) {
-      if (isForbidden(error)) this.denied.add(topic);
-      // A server that did not ask before: with its no, the place in the topic is gone.
-      else if (isUnauthenticated(error)) this.lapsed = true;
-      this.refused(error);
-    }
-  }
-
   async leave(topic: string): Promise<void> {
     this.rates.delete(topic);
     this.denied.delete(topic);
@@ -188,9 +174,9 @@ export class Monitor {
       this.server = `${greeting.server.name} ${greeting.server.version}`;
       this.nextAtMs = null;
       this.story.connected(Date.now(), this.server);
-      if (!this.began || this.load.failed || this.lapsed) this.begin();
-      else for (const topic of this.rates.keys()) void this.watchOver(topic);
-      void this.ping();
+      const resumes = this.began && !this.load.failed;
+      if (!resumes) this.begin();
+      void this.ping(resumes);
       this.tell();
     });
     ws.onEvent('disconnected', ({ code, reason, nextMs }) => {
@@ -221,7 +207,6 @@ export class Monitor {
 
   private begin(): void {
     this.began = true;
-    this.lapsed = false;
     this.denied.clear();
     this.load.begin().catch((error: unknown) => this.refused(error));
     const others = [...this.rates.keys()].filter((topic) => topic !== 'tokens' && topic !== 'graph');
@@ -257,8 +242,9 @@ export class Monitor {
     this.signing = false;
     this.identity = null;
     this.keeper.clear();
-    if (this.asking === 'expired') this.story.ended(Date.now(), 'the token has expired');
-    else this.story.asked(Date.now(), had);
+    // Whoever was shown something before comes back to it.
+    if (this.subject === null) this.story.asked(Date.now(), had);
+    else this.story.ended(Date.now(), this.asking === 'expired' ? 'the token has expired' : 'the token was refused');
   }
 
   private receive(event: Event): void {
@@ -282,14 +268,25 @@ export class Monitor {
     this.tell();
   }
 
-  private async ping(): Promise<void> {
-    if (this.ws.state !== 'connected' || document.visibilityState === 'hidden') return;
+  /** `resumes`: see what became of the topics, which were asked for before: answers come in the order of the commands. */
+  private async ping(resumes = false): Promise<void> {
+    if (this.ws.state !== 'connected' || (document.visibilityState === 'hidden' && !resumes)) return;
     try {
       this.roundTripMs = await this.ws.ping();
-    } catch {
+      if (resumes) this.lookAtTopics();
+    } catch (error) {
       this.roundTripMs = null;
+      if (resumes) this.refused(error);
     }
     this.touch();
+  }
+
+  /** A topic that was followed and is no longer, though the server has answered, is one that it did not let go on. */
+  private lookAtTopics(): void {
+    for (const topic of this.rates.keys()) {
+      if (this.ws.isFollowing(topic)) this.denied.delete(topic);
+      else this.denied.add(topic);
+    }
   }
 
   /** Something that may wait a little changed. */

@@ -168,7 +168,10 @@ describe.skipIf(!inject('hasChromium'))('The monitor page of a server that asks 
     expect(await page.locator('form.token-form').getByLabel('Weight').inputValue()).toBe('42');
     await (await find(page, 'Before')).waitFor();
     await client.createToken({ metadata: { name: 'Meanwhile' } });
-    await signIn(page, issuer.token('alice', 3600), 'Your token has expired');
+    // A slip on the way costs nothing either.
+    await signIn(page, 'not.a.token', 'Your token has expired');
+    await form(page, 'The token was refused').waitFor();
+    await signIn(page, issuer.token('alice', 3600), 'The token was refused');
     await who(page).waitFor();
     await (await find(page, 'Meanwhile')).waitFor();
     await page
