@@ -167,7 +167,7 @@ class Settings:
         },
     )
     arrivals_at_once: int = field(
-        default=2_500,
+        default=1_000,
         validator=ge(1),
         metadata={"help": "The same at once, as when all of an address come back after a restart."},
     )

@@ -21,7 +21,7 @@ from ngos.gateway.sender import Sender
 
 READ_BYTES: Final = 64 * 1024
 """What is read from the socket at once; there is no more until the app has come to all of it."""
-CAREFUL_READ_BYTES: Final = 4 * 1024
+CAREFUL_READ_BYTES: Final = 2 * 1024
 """The same at first, with compression, where each 100 bytes may become a message of the limit (3 MB, at 64 KiB each),
 and where the last read was no plain text: 64 KiB of Pings or fragments would take 140 ms from everybody else."""
 VANISHED: Final = 1006

@@ -43,8 +43,8 @@ from ngos.services.handlers import Call
 
 _log = structlog.get_logger("ngos.connection")
 
-TURN: Final = 64
-"""Commands that are here already and are done before other tasks get a turn."""
+TURN_S: Final = 0.002
+"""What is done of the commands that are here already, before other tasks get a turn."""
 STRANGERS_COMMANDS: Final = 64
 """Commands that may be refused to who has not said who he is; then he has to go, before his time is over."""
 HELPED: Final = 100
@@ -85,6 +85,7 @@ class Connection:
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
+    _turn_ends: float = field(init=False, default=0.0)
     _failed: int = field(init=False, default=0)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
@@ -230,6 +231,7 @@ class Connection:
                 self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
+                self._turn_ends = trio.current_time() + TURN_S
         except BinaryMessage:
             return self.end(CloseCode.BINARY_MESSAGE)
         except PeerLeft as exc:
@@ -249,18 +251,21 @@ class Connection:
 
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
-        if self.commands % TURN == 0:
+        now = trio.current_time()
+        if now >= self._turn_ends:
             await trio.lowlevel.checkpoint()
+            now = trio.current_time()
+            self._turn_ends = now + TURN_S
         command_id = None
         try:
-            if wait_s := self.pace.admit(len(data), trio.current_time()):
+            if wait_s := self.pace.admit(len(data), now):
                 command_id = codec.id_in(data)
                 raise rate_limited(wait_s)
             received = codec.decode(data, self._settings.message_depth, suggests=self._failed < HELPED)
             command_id = received.id
             permit(received.command, self.grant)
             if (cost := received.command.cost()) > 1:
-                self.pace.spend(cost - 1, trio.current_time())
+                self.pace.spend(cost - 1, now)
         except ClientError as exc:
             if self._undone:
                 await self._undone_below(1)

@@ -14,6 +14,8 @@ import { Vigil } from './vigil.js';
 
 /** So long may a goodbye take. */
 const CLOSE_MS = 1_000;
+/** The `readyState` of a socket that takes messages. */
+const OPEN = 1;
 /** What is said to a server that speaks nonsense: of 1002 and its like browsers can send none. */
 export const NONSENSE_CODE = 4002;
 
@@ -65,7 +67,8 @@ export class Line {
   /** The session has output. */
   flush(): void {
     const socket = this.#socket;
-    if (socket === null) return;
+    // One that is closing takes nothing: browsers drop what it is given, and say so in their console.
+    if (socket === null || (socket.readyState ?? OPEN) > OPEN) return;
     for (let message = this.#session.takeOutput(); message !== null; message = this.#session.takeOutput()) {
       socket.send(message);
     }

@@ -17,6 +17,7 @@ export interface Socket {
   onerror: ((event: unknown) => void) | null;
   /** Only on this package's own: why there came to be no connection. */
   readonly refusal?: Refusal | null;
+  readonly readyState?: number;
   send(text: string): void;
   close(code?: number, reason?: string): void;
 }
