@@ -3,15 +3,14 @@
 Writes arrive while the last transaction commits, so no timer is needed: alone, a write is committed at once; under
 load, a thousand share one commit. The change, its event and the event's number are in that one transaction.
 
-The way of a batch: `_take` -> what was answered before is answered again (`replies`) -> `plan` -> each group's handler
--> `store.append` -> `replies.keep` -> commit -> answers -> the relay.
+The way of a batch: `queue.take` -> what was answered before is answered again (`replies`) -> `plan` -> each group's
+handler -> `store.append` -> `replies.keep` -> commit -> answers -> the relay.
 An answer is in its connection's mailbox before the event is: the relay is told after all answers, without a checkpoint.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,6 +26,7 @@ from ngos.incidents import incident
 from ngos.log import replies, store
 from ngos.log.batch import Work, answers_of, apply, not_given
 from ngos.log.plan import plan
+from ngos.log.queue import FairQueue
 from ngos.log.relay import Relay
 from ngos.log.replies import Given, Kept
 from ngos.log.sql import Transaction
@@ -43,8 +43,6 @@ LOOK_S: Final = 1.0
 Else nobody looks (it would cost a fifth of the throughput): the batch that has one fails by the replies' primary key,
 and is tried again.
 """
-BATCH_WRITES: Final = 512
-BATCH_BYTES: Final = MIB
 WAITING_BYTES: Final = 64 * MIB
 """What may wait in all; past it `submit` waits, its connection is not read, and its client is slowed down by TCP."""
 
@@ -71,8 +69,7 @@ class Committer:
     _relay: Relay
     _clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     stats: CommitterStats = field(init=False, factory=CommitterStats)
-    _waiting: deque[Write[Any]] = field(init=False, factory=deque)
-    _waiting_bytes: int = field(init=False, default=0)
+    _waiting: FairQueue = field(init=False, factory=FairQueue)
     _look_until: float = field(init=False, default=-math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
@@ -83,11 +80,10 @@ class Committer:
         Returns at once, without a checkpoint, while there is room; else waits for it. Cancelled while waiting, the
         write is not queued; after that it is committed or not, as a whole, whatever becomes of its connection.
         """
-        while self._waiting_bytes > WAITING_BYTES:
+        while self._waiting.size_bytes > WAITING_BYTES:
             self._room = trio.Event() if self._room.is_set() else self._room
             await self._room.wait()
-        self._waiting.append(write)
-        self._waiting_bytes += write.size_bytes
+        self._waiting.put(write)
         self._arrived.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -101,9 +97,7 @@ class Committer:
                 self._fail(batch, exc)  # the database is there: what waits behind has its own chance
             except StorageUnavailable as exc:
                 # What waits behind the failed batch has waited as long: it is answered too, within its deadline.
-                failed = batch + list(self._waiting)
-                self._waiting.clear()
-                self._waiting_bytes = 0
+                failed = batch + self._waiting.take_all()
                 self._room.set()
                 self._fail(failed, exc)
                 # The commit may have succeeded and only its answer been lost: then there are events to deliver.
@@ -119,13 +113,7 @@ class Committer:
         if not self._waiting:
             self._arrived = trio.Event()
             await self._arrived.wait()
-        batch: list[Write[Any]] = []
-        batch_bytes = 0
-        while self._waiting and len(batch) < BATCH_WRITES and batch_bytes < BATCH_BYTES:
-            write = self._waiting.popleft()
-            batch.append(write)
-            batch_bytes += write.size_bytes
-        self._waiting_bytes -= batch_bytes
+        batch = self._waiting.take()
         self._room.set()
         return batch
 

@@ -24,7 +24,7 @@ from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
 
 CHANNEL_BATCHES: Final = 64
-"""Batches that wait for a topic's task. A batch is at most `committer.BATCH_BYTES` and what its commands cascade to."""
+"""Batches that wait for a topic's task. A batch is at most `queue.BATCH_BYTES` and what its commands cascade to."""
 ROUND_BYTES: Final = 128 * 1024
 """What one round hands to each mailbox, far under what makes a client slow: writers get a turn between rounds."""
 TAIL_BYTES: Final = MIB
