@@ -15,13 +15,13 @@ from typing import Final
 
 import structlog
 import trio
-from hypercorn.trio import serve as hypercorn_serve
 
 from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.gateway import frames
 from ngos.gateway.door import is_loopback
+from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
 
 BACKLOG: Final = 4096
@@ -63,20 +63,17 @@ async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Calla
         nursery.cancel_scope.cancel()
 
 
-async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
+async def serve_http(  # noqa: ASYNC128 - the listener tells that it has started
     app: App,
     listener: socket.socket,
     stop: trio.Event,
     *,
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Let Hypercorn answer on a socket that listens, until `stop`."""
     frames.install(deflate=app.settings.compression)
     config = ServerConfig()
     config.door = app.connections.door
-    config.alpn_protocols = ["http/1.1"]
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.backlog = BACKLOG  # Hypercorn calls `listen` again
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = HTTP_DRAIN_S
@@ -84,7 +81,7 @@ async def serve_http(  # noqa: ASYNC128 - Hypercorn tells that it has started
     config.include_server_header = False
     config.keep_alive_timeout = app.settings.handshake_s
     config.h11_max_incomplete_size = app.settings.header_bytes
-    await hypercorn_serve(app.site, config, shutdown_trigger=stop.wait, task_status=task_status)
+    await serve_app(app.site, config, listener, stop.wait, task_status=task_status)
 
 
 async def _serve_then_cancel(  # noqa: ASYNC128 - as above
@@ -93,7 +90,7 @@ async def _serve_then_cancel(  # noqa: ASYNC128 - as above
     stop: trio.Event,
     scope: trio.CancelScope,
     *,
-    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     await serve_http(app, listener, stop, task_status=task_status)
     scope.cancel()

@@ -7,7 +7,6 @@ stdin does: so it cannot outlive who started it.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from functools import partial
@@ -15,12 +14,12 @@ from typing import Any
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
 from websockets.frames import Frame, Opcode
 
 from ngos.gateway import frames
 from ngos.gateway.channel import FrameChannel
+from ngos.gateway.listener import serve
+from ngos.gateway.server import ServerConfig
 from ngos.gateway.wire import text_frame
 
 MESSAGE_BYTES = 64 * 1024 * 1024
@@ -59,13 +58,13 @@ async def main(app: Any) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     frames.install(deflate=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = Config()
-        config.bind = [f"fd://{os.dup(listener.fileno())}"]
+        listener.setblocking(False)
+        config = ServerConfig()
         config.loglevel = "ERROR"
         config.graceful_timeout = CLOSE_S
         config.websocket_max_message_size = MESSAGE_BYTES
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve, app, config))
+            await nursery.start(partial(serve, app, config, listener, trio.sleep_forever))
             sys.stdout.write(f"ws://127.0.0.1:{listener.getsockname()[1]}\n")
             sys.stdout.flush()
             await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)

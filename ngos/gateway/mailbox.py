@@ -46,7 +46,6 @@ class Mailbox:
     event_bytes: int = field(init=False, default=0)
     reply_bytes: int = field(init=False, default=0)
     _parcels: list[tuple[Parcel, bool, float]] = field(init=False, factory=list)
-    _arrived: trio.Event | None = field(init=False, default=None)
     _sent: trio.Event | None = field(init=False, default=None)
     _taken: int = field(init=False, default=0)
 
@@ -71,12 +70,6 @@ class Mailbox:
         self.event_bytes += parcel.size_bytes
         self._put(parcel, is_event=True)
         return True
-
-    async def arrived(self) -> None:
-        """Wait until there is something to send."""
-        while not self._parcels:
-            self._arrived = trio.Event()
-            await self._arrived.wait()
 
     def peek(self) -> tuple[list[Parcel], float]:
         """What is to be sent next, and the time since which the first of it waits. `sent` takes it out.
@@ -120,9 +113,6 @@ class Mailbox:
 
     def _put(self, parcel: Parcel, *, is_event: bool) -> None:
         self._parcels.append((parcel, is_event, trio.current_time()))
-        if self._arrived is not None:
-            self._arrived.set()
-            self._arrived = None
         self.backlog.add(parcel.size_bytes)  # last: to make room, it may clear this very mailbox
 
     def _drop(self, count: int) -> None:

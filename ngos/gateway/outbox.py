@@ -129,17 +129,18 @@ class Outbox:
             self._nursery.start_soon(self._write)
 
     async def _write(self) -> None:
-        while True:
-            await self.mailbox.arrived()
-            while self.mailbox:
-                parcels, since = self.mailbox.peek()
-                # Where it was we who were late, as when a flood held all of us up, it is offered before it is judged.
-                offered = trio.current_time() + self._age_s / 40
-                with trio.CancelScope(deadline=max(since + self._age_s, offered)) as scope:
-                    await self._transport.send(parcels)
-                del parcels  # the largest thing that an idle connection would hold on to
-                if scope.cancelled_caught:
-                    return self._on_slow()
-                self.mailbox.sent()
-            if not self.is_shut:
-                self._transport.hold(False)
+        """Send what waits until nothing does; then the task ends, as most connections have nothing wait for long."""
+        while self.mailbox:
+            parcels, since = self.mailbox.peek()
+            # Where it was we who were late, as when a flood held all of us up, it is offered before it is judged.
+            offered = trio.current_time() + self._age_s / 40
+            with trio.CancelScope(deadline=max(since + self._age_s, offered)) as scope:
+                await self._transport.send(parcels)
+            del parcels  # the largest thing that an idle connection would hold on to
+            if scope.cancelled_caught:
+                self._on_slow()
+                return
+            self.mailbox.sent()
+        self._has_writer = False
+        if not self.is_shut:
+            self._transport.hold(False)

@@ -16,9 +16,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from math import inf
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final, Protocol
 
-import hypercorn.trio.run
 import structlog
 import trio
 from hypercorn.config import Config
@@ -33,15 +32,6 @@ CLOSE_S: Final = 1.0
 
 READ_BYTES: Final = 4 * 1024
 """What is read at once: by so much the headers of a request may be longer than the limit, which h11 looks at then."""
-TURN_AWAY_S: Final = 1.0
-"""What it may take to tell somebody that there is no room."""
-TURNED_AWAY: Final = 64
-"""Those who are told so at once; the others are cut."""
-
-_AWAY: Final = {
-    status: b"HTTP/1.1 %b\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % line
-    for status, line in ((429, b"429 Too Many Requests"), (503, b"503 Service Unavailable"))
-}
 _TOO_LONG: Final = b"HTTP/1.1 431 "
 
 _log = structlog.get_logger("ngos")
@@ -95,7 +85,6 @@ class Server(TCPServer):
     """Hypercorn's server of one connection."""
 
     request_s = REQUEST_S
-    turning_away: ClassVar[set[Server]] = set()
     successor: Callable[[], Awaitable[None]] | None = None
     idle_task: _Deadline  # type: ignore[assignment]
 
@@ -110,9 +99,6 @@ class Server(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection until it ends, in whichever way; of exceptions it raises only Cancelled."""
-        address = _address(self.stream)
-        if self.door is not None and (status := self.door.enter(address)):
-            return await self._turn_away(status)
         try:
             with self.idle_task.scope as scope:
                 await super().run()
@@ -127,28 +113,6 @@ class Server(TCPServer):
                 last = traceback.extract_tb(exc.__traceback__)[-1]
                 where = f"{last.filename}:{last.lineno}"
                 _log.warning("http.connection_failed", reason=repr(exc)[:200], where=where)
-        finally:
-            if self.door is not None:
-                self.door.leave(address)
-
-    async def _turn_away(self, status: int) -> None:
-        """Say that there is no room. Over TLS, and where many are turned away, the connection is cut without a word."""
-        stream: Any = self.stream  # Hypercorn says it is TLS's
-        if isinstance(stream, trio.SocketStream):
-            if len(self.turning_away) < TURNED_AWAY:
-                self.turning_away.add(self)
-                try:
-                    with trio.move_on_after(TURN_AWAY_S):
-                        await stream.receive_some(READ_BYTES)  # closed unread, TCP would reset our answer
-                        await stream.send_all(_AWAY[status])
-                        await stream.send_eof()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass
-                finally:
-                    self.turning_away.discard(self)
-            await stream.aclose()
-        else:
-            await trio.aclose_forcefully(stream)
 
     async def _read_data(self) -> None:
         """Hypercorn's loop, up to where an app has left the connection to a successor."""
@@ -191,20 +155,9 @@ async def _stay(_protocol: object, _request: object) -> None:
 
 
 def install(*, request_s: float = REQUEST_S) -> None:
-    """Serve by this all that Hypercorn serves in this process; `request_s` is what a request over HTTP may take."""
+    """Set what a request over HTTP may take, and have Hypercorn stay with HTTP/1.1, in this process."""
     Server.request_s = request_s
     hypercorn_h11.H11Protocol._check_protocol = _stay  # type: ignore[assignment, method-assign]  # noqa: SLF001
-    hypercorn.trio.run.TCPServer = Server  # type: ignore[attr-defined, assignment]
-
-
-def _address(stream: Any) -> str:
-    """The peer's address; empty where it has none, or is gone already."""
-    socket = getattr(stream, "transport_stream", stream).socket
-    try:
-        name = socket.getpeername()
-    except OSError:
-        return ""
-    return str(name[0]) if isinstance(name, tuple) else ""
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

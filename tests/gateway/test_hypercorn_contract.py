@@ -41,9 +41,23 @@ def test_the_way_from_the_stream_to_the_socket() -> None:
     assert "self.stream = stream" in inspect.getsource(TCPServer.__init__)
 
 
-def test_the_server_is_looked_up_where_it_is_contained() -> None:
-    """Tries to have Hypercorn's listener make a TCPServer that is not contained."""
-    assert "TCPServer,\n" in inspect.getsource(run.worker_serve)
+def test_the_listener_that_is_replaced() -> None:
+    """Tries to change what `ngos.gateway.listener` does as Hypercorn's own: the order of start and end."""
+    source = inspect.getsource(run.worker_serve)
+    steps = [
+        "lifespan = Lifespan(app, config, lifespan_state)",
+        "context = WorkerContext(max_requests)",
+        "await lifespan_nursery.start(lifespan.handle_lifespan)",
+        "await lifespan.wait_for_startup()",
+        "ConnectionState(lifespan_state.copy()),",
+        "await context.terminated.set()",
+        "server_nursery.cancel_scope.deadline = trio.current_time() + config.graceful_timeout",
+        "await lifespan.wait_for_shutdown()",
+        "lifespan_nursery.cancel_scope.cancel()",
+    ]
+    places = [source.find(step) for step in steps]
+    assert sorted(places) == places
+    assert -1 not in places
     assert inspect.iscoroutinefunction(TCPServer.run)
 
 

@@ -106,10 +106,10 @@ async def test_many_topics_take_turns() -> None:
 
     async def read() -> None:
         while True:
-            await client.mailbox.arrived()
             await trio.lowlevel.checkpoint()
-            client.mailbox.peek()
-            client.mailbox.sent()
+            if client.mailbox:
+                client.mailbox.peek()
+                client.mailbox.sent()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
