@@ -45,6 +45,13 @@ _log = structlog.get_logger("ngos.connection")
 
 TURN_S: Final = 0.002
 """What is done of the commands that are here already, before other tasks get a turn."""
+CROWDED_S: Final = 0.005
+"""Who waits for so long until it is his turn again is one of many who have as much to be done."""
+STAY_BEHIND: Final = 10
+STAY_BEHIND_S: Final = 0.25
+"""He then leaves so many turns to others, but does not stay away for longer than this."""
+FEW_FRAMES: Final = 16
+"""Pings and fragments in one read that are no flood."""
 STRANGERS_COMMANDS: Final = 64
 """Commands that may be refused to who has not said who he is; then he has to go, before his time is over."""
 HELPED: Final = 100
@@ -226,8 +233,11 @@ class Connection:
                         self._refusals.count(Limit.MESSAGE_BYTES)
                         return self.end(CloseCode.MESSAGE_TOO_BIG)
                     await but_first(self.outbox.flush, self._handle(data))
-                if not self._bear(self._transport.bare_frames()):
-                    return self.end(CloseCode.TOO_MANY_MESSAGES)
+                if frames := self._transport.bare_frames():
+                    if not self._bear(frames):
+                        return self.end(CloseCode.TOO_MANY_MESSAGES)
+                    if frames > FEW_FRAMES:
+                        await self._give_turn()
                 self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
@@ -242,9 +252,21 @@ class Connection:
         finally:
             self.outbox.flush()
 
+    async def _give_turn(self) -> None:
+        """Let others have theirs; where that takes long, because many want one, stay behind for a while.
+
+        So a crowd that never stops sending is served a few at a time, and whoever asks for little is served between.
+        """
+        began = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        waited_s = trio.current_time() - began
+        if waited_s > CROWDED_S:
+            await trio.sleep(min(waited_s * STAY_BEHIND, STAY_BEHIND_S))
+        self._turn_ends = trio.current_time() + TURN_S
+
     def _bear(self, frames: int) -> bool:
         """Charge frames that can't be answered; False: there have been too many, and nobody to tell so first."""
-        if frames and self.pace.admit(0, trio.current_time(), frames * FRAME_COMMANDS):
+        if self.pace.admit(0, trio.current_time(), frames * FRAME_COMMANDS):
             self._refusals.count(Limit.OVER_LIMIT_S)
             return False
         return True
@@ -253,9 +275,8 @@ class Connection:
         self.commands += 1
         now = trio.current_time()
         if now >= self._turn_ends:
-            await trio.lowlevel.checkpoint()
+            await self._give_turn()
             now = trio.current_time()
-            self._turn_ends = now + TURN_S
         command_id = None
         try:
             if wait_s := self.pace.admit(len(data), now):

@@ -18,7 +18,7 @@ from ngos.log.write import Handler, Write
 
 BATCH_WRITES: Final = 512
 BATCH_BYTES: Final = MIB
-BATCH_GROUPS: Final = 16
+BATCH_GROUPS: Final = 8
 """Statements of a batch, about; 500 updates of one token would be as many, and take as long as a deadline is."""
 
 
