@@ -73,9 +73,9 @@ class Meter:
     """
 
     limit: Limit
-    _burst_s: float
-    _cost_s: float
-    _paid_until: float = field(init=False, default=0.0)
+    burst_s: float
+    cost_s: float
+    paid_until: float = field(init=False, default=0.0)
 
     @classmethod
     def of(cls, limit: Limit, per_s: float, burst_s: float) -> Meter:
@@ -83,11 +83,11 @@ class Meter:
 
     def excess_s(self, amount: float, now: float) -> float:
         """Seconds until `amount` would be within the rate; 0 or less: it is now. An empty meter lets anything by."""
-        paid_until = self._paid_until
-        return paid_until - now + amount * self._cost_s - self._burst_s if paid_until > now else 0.0
+        until = self.paid_until
+        return until - now + amount * self.cost_s - self.burst_s if until > now else 0.0
 
     def charge(self, amount: float, now: float) -> None:
-        self._paid_until = max(self._paid_until, now) + amount * self._cost_s
+        self.paid_until = max(self.paid_until, now) + amount * self.cost_s
 
 
 @define(eq=False)
@@ -163,20 +163,31 @@ class Pace:
     _over: int = field(init=False, default=0)
 
     def admit(self, size_bytes: int, now: float, commands: int = 1) -> float:
-        """Charge commands of so many bytes; 0: they may be done, else the seconds to wait: they are not charged."""
+        """Charge commands of so many bytes; 0: they may be done, else the seconds to wait: they are not charged.
+
+        `Meter.excess_s` and `charge` written out, as it is done for every command: 0.9 µs, called 2.5.
+        """
         for counted, sized in self.meters:
-            for meter, amount in ((counted, commands), (sized, size_bytes)):
-                if (excess_s := meter.excess_s(amount, now)) > 0:
-                    self._refusals.count(meter.limit)
-                    if now - self._over_last >= RETRY_AFTER_S:
-                        self._over_since, self._over = now, 0
-                    self._over_last = now
-                    self._over += commands
-                    return max(RETRY_AFTER_S, excess_s)
+            until = counted.paid_until
+            if until > now and until - now + commands * counted.cost_s > counted.burst_s:
+                return self._refuse(counted, commands, commands, now)
+            until = sized.paid_until
+            if until > now and until - now + size_bytes * sized.cost_s > sized.burst_s:
+                return self._refuse(sized, size_bytes, commands, now)
         for counted, sized in self.meters:
-            counted.charge(commands, now)
-            sized.charge(size_bytes, now)
+            until = counted.paid_until
+            counted.paid_until = (max(now, until)) + commands * counted.cost_s
+            until = sized.paid_until
+            sized.paid_until = (max(now, until)) + size_bytes * sized.cost_s
         return 0.0
+
+    def _refuse(self, meter: Meter, amount: float, commands: int, now: float) -> float:
+        self._refusals.count(meter.limit)
+        if now - self._over_last >= RETRY_AFTER_S:
+            self._over_since, self._over = now, 0
+        self._over_last = now
+        self._over += commands
+        return max(RETRY_AFTER_S, meter.excess_s(amount, now))
 
     def spend(self, commands: int, now: float) -> None:
         """Charge what a command turned out to cost beside itself; who comes next has to wait for it."""
