@@ -29,6 +29,7 @@ from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
 from ngos.gateway.replay import Replay
 from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
+from ngos.gateway.turn import Turn
 from ngos.incidents import incident
 from ngos.log.committer import Committer
 from ngos.log.replies import CommandKey
@@ -43,13 +44,6 @@ from ngos.services.handlers import Call
 
 _log = structlog.get_logger("ngos.connection")
 
-TURN_S: Final = 0.002
-"""What is done of the commands that are here already, before other tasks get a turn."""
-CROWDED_S: Final = 0.005
-"""Who waits for so long until it is his turn again is one of many who have as much to be done."""
-STAY_BEHIND: Final = 10
-STAY_BEHIND_S: Final = 0.25
-"""He then leaves so many turns to others, but does not stay away for longer than this."""
 FEW_FRAMES: Final = 16
 """Pings and fragments in one read that are no flood."""
 STRANGERS_COMMANDS: Final = 64
@@ -92,7 +86,7 @@ class Connection:
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
-    _turn_ends: float = field(init=False, default=0.0)
+    _own_turn: Turn = field(init=False, factory=Turn)
     _failed: int = field(init=False, default=0)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)
@@ -237,11 +231,11 @@ class Connection:
                     if not self._bear(frames):
                         return self.end(CloseCode.TOO_MANY_MESSAGES)
                     if frames > FEW_FRAMES:
-                        await self._give_turn()
+                        await self._own_turn.give()
                 self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
-                self._turn_ends = trio.current_time() + TURN_S
+                self._own_turn.begin()
         except BinaryMessage:
             return self.end(CloseCode.BINARY_MESSAGE)
         except PeerLeft as exc:
@@ -251,18 +245,6 @@ class Connection:
             return self.end(CloseCode.of_peer(exc.code))
         finally:
             self.outbox.flush()
-
-    async def _give_turn(self) -> None:
-        """Let others have theirs; where that takes long, because many want one, stay behind for a while.
-
-        So a crowd that never stops sending is served a few at a time, and whoever asks for little is served between.
-        """
-        began = trio.current_time()
-        await trio.lowlevel.checkpoint()
-        waited_s = trio.current_time() - began
-        if waited_s > CROWDED_S:
-            await trio.sleep(min(waited_s * STAY_BEHIND, STAY_BEHIND_S))
-        self._turn_ends = trio.current_time() + TURN_S
 
     def _bear(self, frames: int) -> bool:
         """Charge frames that can't be answered; False: there have been too many, and nobody to tell so first."""
@@ -274,8 +256,8 @@ class Connection:
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
         now = trio.current_time()
-        if now >= self._turn_ends:
-            await self._give_turn()
+        if self._own_turn.is_over(now):
+            await self._own_turn.give()
             now = trio.current_time()
         command_id = None
         try:

@@ -20,7 +20,9 @@ async function freePort() {
 export async function startServer({ port, dataDir, flags = [] } = {}) {
   const at = port ?? (await freePort());
   const directory = dataDir ?? (await mkdtemp(join(tmpdir(), 'ngos-page-')));
-  const child = spawn(NGOS, ['serve', '--port', String(at), ...flags], {
+  // One client loads here what many do elsewhere.
+  const fast = ['--commands-per-s', '1e9', '--bytes-per-s', '1e12'];
+  const child = spawn(NGOS, ['serve', '--port', String(at), ...fast, ...flags], {
     env: { ...process.env, NGOS_DATA_DIR: directory },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
