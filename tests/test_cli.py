@@ -125,7 +125,17 @@ def test_missing_extras(
         monkeypatch.delitem(sys.modules, name)
     for name in ("hypercorn", "psycopg", "networkx"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith(("ngos.daemon", "ngos.postgres", "ngos.verify"))]:
+    server = (
+        "ngos.daemon",
+        "ngos.app",
+        "ngos.web",
+        "ngos.gateway",
+        "ngos.services",
+        "ngos.log",
+        "ngos.postgres",
+        "ngos.verify",
+    )
+    for name in [name for name in sys.modules if name.startswith(server)]:
         monkeypatch.delitem(sys.modules, name)
     assert 1 == main([command])
     assert one_line(capsys).startswith(expected)

@@ -17,7 +17,7 @@ from tests.conformance.conftest import Scripted
 from tests.servers import running_server
 
 READ = Grant(frozenset({Family.READ}), ("tokens",), ())
-SHORT_S = 4.0
+SHORT_S = 3.0
 """For tokens whose end is waited for; what is done before it takes less."""
 
 

@@ -148,7 +148,8 @@ async def test_refusals_among_successes(peer: Peer) -> None:
     await peer.answered(len(commands))
     assert [expected for *_, expected in commands] == [said.type for said in peer.replies]
     stats = peer.node.committer.stats
-    assert (1, len(commands), 7) == (stats.batches, stats.writes, stats.events)
+    assert (len(commands), 7) == (stats.writes, stats.events)
+    assert stats.batches <= 2, "what can't be one statement with what is before it may be the next batch"
     tokens, graph = await peer.node.log("tokens"), await peer.node.log("graph")
     assert ["created", "created", "updated", "deleted"] == [event.type.removeprefix("token.") for event in tokens]
     assert ["connected", "disconnected"] == [event.type.removeprefix("graph.") for event in graph]
