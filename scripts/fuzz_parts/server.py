@@ -36,6 +36,8 @@ POOL: Final = 8
 _TAIL: Final = b"\x00\x00\xff\xff\x03\x00"
 """What RFC 7692 takes off a message, and the end that zlib wants."""
 SETTINGS: Final = {
+    # All sessions come from one address, and all of them misbehave.
+    "NGOS_ARRIVALS_AT_ONCE": "1000000000",
     "NGOS_LOG_FORMAT": "json",
     "NGOS_DURABLE_TOPICS": "fuzz.*",
     # A shared machine may be slow; what is `unavailable` here is a finding.
