@@ -71,6 +71,7 @@ class Connection:
     connected_at_ms: int
     grant: Grant | None
     pace: Pace
+    _own_turn: Turn
     _refusals: Refusals
     _transport: Transport
     _registry: Registry
@@ -86,7 +87,6 @@ class Connection:
     commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
-    _own_turn: Turn = field(init=False, factory=Turn)
     _failed: int = field(init=False, default=0)
     _undone: int = field(init=False, default=0)
     _progress: trio.Event | None = field(init=False, default=None)

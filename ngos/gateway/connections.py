@@ -23,6 +23,7 @@ from ngos.gateway.limits import Limit, Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Registry
 from ngos.gateway.transport import Transport
+from ngos.gateway.turn import Turn, make_slots
 from ngos.incidents import incident
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
@@ -66,6 +67,7 @@ class Connections:
     open: dict[UUID, Connection] = field(init=False, factory=dict)
     accepted: int = field(init=False, default=0)
     closes: dict[int, int] = field(init=False, factory=dict)
+    _slots: trio.Semaphore = field(init=False, factory=make_slots)
     draining: bool = field(init=False, default=False)
     backlog: Backlog = field(init=False)
     _heartbeat_terms: HeartbeatTerms = field(init=False)
@@ -115,6 +117,7 @@ class Connections:
             connected_at_ms=self._clock_ms(),
             grant=self.access.grant_at_first,
             pace=pace_of(self._settings, self.refusals),
+            own_turn=Turn(self._slots),
             refusals=self.refusals,
             transport=transport,
             registry=self._registry,

@@ -1,4 +1,9 @@
-"""How long one connection goes on before the others get their turn. Knows Trio, and nothing of connections."""
+"""How long one connection goes on before the others get their turn. Knows Trio, and nothing of connections.
+
+Trio gives each task that can go on a step in each pass of its loop. Who has much to be done takes what is his own turn
+here; and of those who do, only AT_ONCE go on in a pass, one after the other: so a crowd that never stops sending makes
+the passes no longer, and whoever asks for little is served between. Nothing is left idle for it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,19 @@ from attrs import define, field
 
 TURN_S: Final = 0.002
 """What is done of what is here already, before other tasks get a turn."""
-CROWDED_S: Final = 0.005
-"""Who waits for so long until it is his turn again is one of many who have as much to be done."""
-STAY_BEHIND: Final = 10
-STAY_BEHIND_S: Final = 0.25
-"""He then leaves so many turns to others, but does not stay away for longer than this."""
+AT_ONCE: Final = 6
+
+
+def make_slots() -> trio.Semaphore:
+    """What all connections share: who has one may go on."""
+    return trio.Semaphore(AT_ONCE)
 
 
 @define(eq=False)
 class Turn:
     """The turn of one connection."""
 
+    _slots: trio.Semaphore
     _ends: float = field(init=False, default=0.0)
 
     def begin(self) -> None:
@@ -30,13 +37,7 @@ class Turn:
         return now >= self._ends
 
     async def give(self) -> None:
-        """Let others have theirs; where that takes long, because many want one, stay behind for a while.
-
-        So a crowd that never stops sending is served a few at a time, and whoever asks for little is served between.
-        """
-        began = trio.current_time()
-        await trio.lowlevel.checkpoint()
-        waited_s = trio.current_time() - began
-        if waited_s > CROWDED_S:
-            await trio.sleep(min(waited_s * STAY_BEHIND, STAY_BEHIND_S))
+        """Let others have theirs, and those who had to give theirs before us go on first. Always a checkpoint."""
+        async with self._slots:
+            await trio.lowlevel.checkpoint()
         self.begin()

@@ -18,6 +18,7 @@ from ngos.gateway.limits import Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
+from ngos.gateway.turn import Turn, make_slots
 from ngos.log.write import Answer, Encoded, Handler, Write
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.close import CloseCode
@@ -196,6 +197,7 @@ def connection_of(
         connected_at_ms=0,
         grant=EVERYTHING,
         pace=pace_of(chosen, refusals),
+        own_turn=Turn(make_slots()),
         refusals=refusals,
         transport=transport,
         registry=registry_of(answer),
