@@ -23,7 +23,7 @@ from ngos.errors import StorageUnavailable
 from ngos.gateway.access import permit
 from ngos.gateway.coroutines import but_first, only_cancelled
 from ngos.gateway.heartbeat import is_silent
-from ngos.gateway.limits import FRAME_COMMANDS, Limit, Pace, Refusals
+from ngos.gateway.limits import FRAME_COMMANDS, LISTENERS, Limit, Pace, Refusals, topic_of
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Registry
@@ -72,6 +72,7 @@ class Connection:
     grant: Grant | None
     pace: Pace
     _own_turn: Turn
+    _audience: Callable[[str | None], int]
     _refusals: Refusals
     _transport: Transport
     _registry: Registry
@@ -268,7 +269,8 @@ class Connection:
             command_id = received.id
             if self.grant is not EVERYTHING:
                 permit(received.command, self.grant)
-            if (cost := received.command.cost()) > 1:
+            cost = received.command.cost() + self._audience(topic_of(received.command)) // LISTENERS
+            if cost > 1:
                 self.pace.spend(cost - 1, now)
         except ClientError as exc:
             if self._undone:

@@ -118,6 +118,7 @@ class Connections:
             grant=self.access.grant_at_first,
             pace=pace_of(self._settings, self.refusals),
             own_turn=Turn(self._slots),
+            audience=self._hub.audience,
             refusals=self.refusals,
             transport=transport,
             registry=self._registry,

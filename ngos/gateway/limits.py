@@ -15,12 +15,25 @@ from typing import Final, Generic, TypeVar
 from attrs import define, field
 
 from ngos.config import Settings
+from ngos.protocol.catalog import COMMANDS
+from ngos.protocol.commands import Command, Publish
 from ngos.protocol.faults import CommandFailed, NoRoom, TooDeep
+from ngos.protocol.messages import Event
 
 RETRY_AFTER_S: Final = 1.0
 """What who is over a rate is told to wait, at least: then a second's worth is there again."""
 FRAME_COMMANDS: Final = 4
 """What a frame counts as that is no message: few are honest, and each costs as much as half a Ping of ours."""
+
+LISTENERS: Final = 25
+"""Subscribers that make a command of the common kind count as one more, since its event goes to each of them."""
+_TOPICS: Final = {
+    command: reply.TOPIC
+    for command in COMMANDS.values()
+    if command.WRITES
+    for reply in command.REPLIES
+    if issubclass(reply, Event)
+}
 
 K = TypeVar("K", bound=Hashable)
 
@@ -200,6 +213,11 @@ class Pace:
             self._refusals.count(Limit.OVER_LIMIT_S)
             return True
         return False
+
+
+def topic_of(command: Command) -> str | None:
+    """The topic that a command's event goes to; None: it has none."""
+    return command.topic if isinstance(command, Publish) else _TOPICS.get(type(command))
 
 
 def pace_of(settings: Settings, refusals: Refusals) -> Pace:

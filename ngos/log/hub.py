@@ -173,6 +173,11 @@ class Hub:
         """The topic, where it has subscribers on this node."""
         return self._topics.get(name)
 
+    def audience(self, name: str | None) -> int:
+        """How many subscribers a topic has on this node; None: no topic."""
+        topic = self._topics.get(name) if name is not None else None
+        return 0 if topic is None else topic.count()
+
     def durable_topics(self) -> list[Topic]:
         """The topics with subscribers whose position is known."""
         return [topic for topic in self._topics.values() if topic.relayed is not None]

@@ -198,6 +198,7 @@ def connection_of(
         grant=EVERYTHING,
         pace=pace_of(chosen, refusals),
         own_turn=Turn(make_slots()),
+        audience=lambda _topic: 0,
         refusals=refusals,
         transport=transport,
         registry=registry_of(answer),

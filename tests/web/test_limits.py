@@ -270,3 +270,19 @@ async def test_many_who_are_turned_away(database_url: str) -> None:
             await inside.command("ping", id="1")
             assert "pong" == (await inside.message())["type"]
         assert 1 >= server.app.connections.door.open
+
+
+async def test_what_many_listen_to_is_dearer(database_url: str) -> None:
+    """Tries to send as much to a topic that many follow as to one that nobody does."""
+    async with running_server(database_url, commands_per_s=1.0, burst_s=60.0) as server, AsyncExitStack() as stack:
+        for _ in range(50):
+            listener = await stack.enter_async_context(greeted(server))
+            await ask(listener, "subscribe", {"topic": "many"})
+        published = {}
+        for topic in ("many", "none"):
+            socket = await stack.enter_async_context(greeted(server))
+            count = 0
+            while (await ask(socket, "publish", {"topic": topic, "type": "x"}))["is"] == "published":
+                count += 1
+            published[topic] = count
+    assert published["many"] * 2 < published["none"]
