@@ -14,7 +14,7 @@ from attrs import define, field
 
 TURN_S: Final = 0.002
 """What is done of what is here already, before other tasks get a turn."""
-AT_ONCE: Final = 6
+AT_ONCE: Final = 2
 
 
 def make_slots() -> trio.Semaphore:
