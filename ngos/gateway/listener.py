@@ -33,6 +33,13 @@ NO_ROOM_S: Final = 0.1
 """How long no connection is accepted when the process, or the machine, can't open one more file."""
 
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE: Final = frozenset(
+    {
+        *(errno.ECONNABORTED, errno.ECONNRESET, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT),
+    }
+)
+"""What accept(2) tells of a connection that is over, or that a firewall did not let by: of that one, not of us."""
 _AWAY: Final = {
     status: b"HTTP/1.1 %b\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % line
     for status, line in ((429, b"429 Too Many Requests"), (503, b"503 Service Unavailable"))
@@ -101,8 +108,10 @@ class _Listener:
     def _accept(self) -> None:
         try:
             peer, name = self._socket.accept()
-        except ConnectionError:
-            return  # it is gone already
+        except OSError as exc:
+            if exc.errno in _GONE:
+                return
+            raise
         address = str(name[0]) if isinstance(name, tuple) else ""
         status = self._door.enter(address) if self._door is not None else 0
         if not status:
