@@ -52,7 +52,11 @@ async def test_an_accept_that_fails_is_not_the_end(number: int) -> None:
 
 async def test_a_defect_is_loud() -> None:
     """Tries to have a listener that is broken go on as if it were not."""
-    with socket.create_server(("127.0.0.1", 0)) as real, pytest.raises(ExceptionGroup):
+
+    async def serve(_stream: trio.SocketStream) -> None:
+        raise AssertionError("nobody is let in")
+
+    with socket.create_server(("127.0.0.1", 0)) as real, pytest.RaisesGroup(OSError):
         listening: Any = Listening(real, errno.EBADF)
         async with await trio.open_tcp_stream(*real.getsockname()), trio.open_nursery() as nursery:
-            nursery.start_soon(_Listener(listening, None, lambda _stream: trio.sleep(0), nursery).run)
+            nursery.start_soon(_Listener(listening, None, serve, nursery).run)
