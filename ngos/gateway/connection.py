@@ -228,12 +228,12 @@ class Connection:
                         self._refusals.count(Limit.MESSAGE_BYTES)
                         return self.end(CloseCode.MESSAGE_TOO_BIG)
                     await but_first(self.outbox.flush, self._handle(data))
+                self.outbox.flush()  # before any wait: what the committer answers then must not overtake it
                 if frames := self._transport.bare_frames():
                     if not self._bear(frames):
                         return self.end(CloseCode.TOO_MANY_MESSAGES)
                     if frames > FEW_FRAMES:
                         await self._own_turn.give()
-                self.outbox.flush()
                 self._handling = False
                 await self._transport.more()
                 self._own_turn.begin()

@@ -42,6 +42,7 @@ class FakeTransport:
     close_hangs: bool = False
     held: bool = False
     aborted: bool = False
+    bare: int = 0
     send_now: None = None  # everything goes by `try_send` and `send`
     _incoming: deque[bytes | PeerLeft | None] = field(factory=deque)
     _arrived: trio.Event = field(factory=trio.Event)
@@ -88,7 +89,8 @@ class FakeTransport:
         return message
 
     def bare_frames(self) -> int:
-        return 0
+        frames, self.bare = self.bare, 0
+        return frames
 
     async def more(self) -> None:
         await trio.lowlevel.checkpoint()

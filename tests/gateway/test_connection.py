@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Backlog
+from ngos.gateway.turn import AT_ONCE
 from ngos.protocol.close import CloseCode
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Pong
@@ -54,6 +55,23 @@ async def test_replies_come_in_the_order_of_the_commands(autojump_clock: MockClo
     committer.answer_all()
     await wait_all_tasks_blocked()
     assert ["1", "2", "3", "4", "5"] == reply_ids(transport)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_flood_of_pings_changes_no_order(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a write's reply overtake the reply to what was sent before it, while a flood waits for its turn."""
+    transport, committer = FakeTransport(bare=100), FakeCommitter()
+    connection = connection_of(transport, committer)
+    for _ in range(AT_ONCE):
+        connection._own_turn._slots.acquire_nowait()
+    nursery.start_soon(connection.run, GREETING)
+    transport.say("ping", id_="1")
+    transport.say("token.create", id_="2")
+    await wait_all_tasks_blocked()
+    committer.answer_all()
+    connection._own_turn._slots.release()
+    await wait_all_tasks_blocked()
+    assert ["1", "2"] == reply_ids(transport)
     nursery.cancel_scope.cancel()
 
 
