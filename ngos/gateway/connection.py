@@ -220,6 +220,7 @@ class Connection:
         return True
 
     async def _read(self) -> None:
+        self._own_turn.begin()
         try:
             while True:
                 self._handling = True
