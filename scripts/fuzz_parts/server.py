@@ -114,9 +114,10 @@ class Target:
         return self.log.read_bytes()[-1000:].decode(errors="replace").strip()
 
     def log_is_clean(self) -> None:
-        """Raise Defect for a line that tells of a defect."""
+        """Raise Defect for a line that tells of a defect; the last one may still be being written."""
         data = self.log.read_bytes()
-        new, self._judged_bytes = data[self._judged_bytes :], data.rfind(b"\n") + 1
+        whole_bytes = data.rfind(b"\n") + 1
+        new, self._judged_bytes = data[self._judged_bytes : whole_bytes], whole_bytes
         for line in new.splitlines():
             try:
                 record = orjson.loads(line)
