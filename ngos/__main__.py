@@ -1,6 +1,7 @@
 """`python -m ngos`, and what the command `ngos` runs. The border where exceptions become one line and an exit code.
 
-Exit codes: 0 done; 1 it failed; 2 it was asked for wrongly; 130 interrupted. A traceback is a defect of ngos.
+Exit codes: 0 done; 1 it failed; 2 it was asked for wrongly; 70 the server ended by a defect of its own, which its log
+has (EX_SOFTWARE of sysexits.h); 130 interrupted. A traceback is a defect of ngos.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import click
 
 from ngos.cli import cli
 from ngos.client.errors import CommandError
-from ngos.errors import NgosError, SetupError
+from ngos.errors import Defect, NgosError, SetupError
 from ngos.protocol.codec import MessageError
 from ngos.protocol.faults import ErrorCode
 
@@ -51,6 +52,8 @@ def _known(exc: BaseException) -> tuple[int, str | None] | None:
             return 0, None
         case SetupError():
             return exc.exit_code, str(exc)
+        case Defect():
+            return os.EX_SOFTWARE, str(exc)
         case click.UsageError():
             command = exc.ctx.command_path if exc.ctx is not None else "ngos"
             return exc.exit_code, f"{exc.format_message()} ({command} --help tells more)"

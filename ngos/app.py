@@ -7,18 +7,18 @@ connections; the innermost leaves first.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import define
 from quart_trio import QuartTrio
 
 from ngos.auth.verifier import AuthTerms, Verifier
 from ngos.config import Settings
-from ngos.errors import SetupError, StorageUnavailable
+from ngos.errors import Defect, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
 from ngos.gateway.connections import Connections
 from ngos.gateway.door import Door
@@ -27,6 +27,7 @@ from ngos.gateway.limits import Refusals
 from ngos.gateway.once import Once
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
+from ngos.incidents import report
 from ngos.log import store
 from ngos.log.committer import Committer
 from ngos.log.history import History
@@ -37,6 +38,9 @@ from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
+from ngos.protocol.close import CloseCode
+from ngos.pulse import Pulse
+from ngos.readiness import Readiness
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.paths import Paths
@@ -49,26 +53,54 @@ from ngos.web.site import Parts, make_site
 EMBEDDED_START_S: Final = 60.0
 MIGRATE_LOCK_S: Final = 60.0
 READY_S: Final = 2.0
+STUCK_S: Final = 5.0
+"""By how much a core task may be past the deadline of the database before it counts as stuck."""
 
 _log = structlog.get_logger("ngos")
 
 
-@frozen(eq=False)
+@define(eq=False)
 class App:
-    """A running server but for its listener."""
+    """A running server but for its listener. `pulses` are those of the core tasks."""
 
     settings: Settings
     site: QuartTrio
     connections: Connections
     pool: Pool
+    readiness: Readiness
+    pulses: tuple[Pulse, ...]
+    _verifier: Verifier | None
+    _parts: Parts
+    _access: Access
+    _topics: Topics
+    _hub: Hub
+    _retention: Retention
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other settings, all of them or, raising SetupError, none. What can't change live must be the same.
+
+        Who follows a topic that is durable now, or is no more, is sent off to come back, for he was told otherwise.
+        """
+        if self._verifier is not None:
+            self._verifier.renew(_auth_terms(settings))
+        self.settings = self._parts.settings = settings
+        self._access.apply(settings)
+        self.connections.door.apply(settings)
+        self.connections.apply(settings)
+        self._retention.keep(settings.retention_age_s, settings.retention_events, settings.retention_replies_s)
+        followed = {topic: self._topics.is_durable(topic) for topic in self._hub.counts()}
+        self._topics.keep_as(settings.durable_topics, settings.durable_topic_names)
+        changed = {topic for topic, was in followed.items() if self._topics.is_durable(topic) != was}
+        self.connections.end_followers(changed)
 
 
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[App]:
-    """Start everything that serves; leaving stops it.
+    """Start everything that serves; leaving stops it. It yields before the database is there: see `App.readiness`.
 
-    Raises SetupError or StorageError before it yields: the database can't be had. A defect in one of the core tasks
-    (committer, relay, hub) ends the block with an exception group: it never limps.
+    Raises SetupError before it yields: keys that can't be read, an embedded Postgres that does not start. Later it ends
+    the block with an exception group: with SetupError, where the database will not have us; with Defect, where one of
+    the tasks that the server can't be without has failed: it never limps.
     """
     verifier = None if settings.auth_mode == "none" else Verifier.open(_auth_terms(settings), time.time)
     async with AsyncExitStack() as stack:
@@ -76,7 +108,6 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
         else:
             conninfo = str.__str__(settings.database_url)
-        await _migrate(conninfo, settings)
         pool = await stack.enter_async_context(
             open_pool(
                 conninfo,
@@ -88,54 +119,94 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
 
         async def read_extent(topic: str) -> Extent:
             async with pool.connection() as conn:
-                return await store.read_extent(conn, topic, settings.durable_topic_names)
+                return await store.read_extent(conn, topic, topics.most_durable)
+
+        async def prepare() -> None:
+            made = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
+            if made.applied:
+                _log.info("schema.migrated", version=made.to_version, applied=list(made.applied))
+
+        async def ask() -> list[str]:
+            if verifier is not None and (reason := verifier.unready()):
+                return [reason]
+            try:
+                async with pool.connection(query_s=READY_S) as conn:
+                    await store.read_extent(conn, "tokens", topics.most_durable)
+            except StorageUnavailable:
+                return ["the database does not answer"]
+            return []
 
         hub = Hub(read_extent, deliver)
         history = History(pool, hub.encode)
-        relay = Relay(hub, pool)
-        committer = Committer(pool, relay)
+        stuck_s = settings.database_query_s + STUCK_S
+        relay = Relay(hub, pool, Pulse("relay", stuck_s))
+        committer = Committer(pool, relay, Pulse("committer", stuck_s))
         topics = Topics(hub, settings.durable_topics, settings.durable_topic_names)
         refusals = Refusals()
         access = Access(verifier, settings, refusals, time.time)
-        session = Session(access, refusals, hub, history, read_extent, topics, settings)
+        session = Session(access, refusals, hub, history, read_extent, topics)
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         retention = Retention(
             pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
         )
         door = Door(settings, refusals)
         connections = Connections(access, door, refusals, registry, committer, hub, settings, now_ms)
+        readiness = Readiness(prepare, ask, connections.tell_ready)
 
         async def unready() -> list[str]:
+            return ["draining"] if connections.draining else await readiness.look()
+
+        def closed() -> str | None:
             if connections.draining:
-                return ["draining"]
-            if verifier is not None and (reason := verifier.unready()):
-                return [reason]
-            try:
-                async with pool.connection(query_s=READY_S) as conn:
-                    await store.read_extent(conn, "tokens", settings.durable_topic_names)
-            except StorageUnavailable:
-                return ["the database does not answer"]
-            return []
+                return "restarting"
+            return None if readiness.prepared.is_set() else readiness.reasons[0]
+
+        async def retain() -> None:
+            await readiness.ready.wait()
+            await retention.run()
 
         parts = Parts(
             settings=settings,
-            gate=Gate(settings, access, door),
+            gate=Gate(access, door),
             connections=connections,
             hub=hub,
             once=Once(registry, committer),
             collector=Collector(connections, committer, hub, session, retention, pool),
             unready=unready,
+            closed=closed,
         )
         async with trio.open_nursery() as nursery:
-            await nursery.start(hub.run)
-            await nursery.start(relay.run)
-            await nursery.start(committer.run)
-            await nursery.start(retention.run)
-            if verifier is not None:
-                await nursery.start(verifier.run)
-            nursery.start_soon(connections.tell_status)
-            yield App(settings, make_site(parts), connections, pool)
+            await nursery.start(_core("hub", hub.run, connections))
+            await nursery.start(_core("relay", relay.run, connections))
+            await nursery.start(_core("committer", committer.run, connections))
+            if verifier is not None and settings.auth_jwks_url is not None:
+                await nursery.start(_core("verifier", verifier.run, connections))
+            nursery.start_soon(_core("readiness", readiness.run, connections))
+            nursery.start_soon(_core("retention", retain, connections))
+            nursery.start_soon(_core("status", connections.tell_status, connections))
+            pulses = (committer.pulse, relay.pulse)
+            site = make_site(parts)
+            yield App(
+                settings, site, connections, pool, readiness, pulses, verifier, parts, access, topics, hub, retention
+            )
             nursery.cancel_scope.cancel()
+
+
+def _core(name: str, run: Callable[..., Awaitable[None]], connections: Connections) -> Callable[..., Awaitable[None]]:
+    """A task that the server can't be without: its failure is a line in the log, 1011 for all clients, and Defect."""
+
+    async def task(**options: object) -> None:
+        try:
+            await run(**options)
+            raise RuntimeError("it has ended")
+        except SetupError:
+            raise
+        except Exception as exc:
+            incident_id = report("server.defect", exc, task=name)
+            connections.end_all(CloseCode.INTERNAL)
+            raise Defect(f"a defect in the {name} ended the server: incident {incident_id} is in its log") from exc
+
+    return task
 
 
 def _auth_terms(settings: Settings) -> AuthTerms:
@@ -151,12 +222,3 @@ def _auth_terms(settings: Settings) -> AuthTerms:
         jwks_age_s=settings.auth_jwks_age_s,
         jwks_timeout_s=settings.auth_jwks_timeout_s,
     )
-
-
-async def _migrate(conninfo: str, settings: Settings) -> None:
-    try:
-        report = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
-    except StorageUnavailable as exc:
-        raise SetupError(f"can't use the database: {exc}") from exc
-    if report.applied:
-        _log.info("schema.migrated", version=report.to_version, applied=list(report.applied))

@@ -58,7 +58,9 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
         from ngos.daemon import serve as run
     except ImportError as exc:
         raise missing_server(exc, "serve") from exc
-    trio.run(partial(run, settings, on_ready=partial(_say_ready, hints=settings.log_format == "console")))
+    reread = partial(load_settings, given, config_file)
+    on_ready = partial(_say_ready, hints=settings.log_format == "console")
+    trio.run(partial(run, settings, reread=reread, on_ready=on_ready))
 
 
 cli.add_command(migrate)

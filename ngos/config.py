@@ -240,3 +240,12 @@ class Settings:
 
 attrs.resolve_types(Settings)
 FIELDS: Final[dict[str, attrs.Attribute[Any]]] = attrs.fields_dict(Settings)
+
+RESTART: Final = frozenset(
+    {
+        *("host", "port", "database_url", "data_dir", "database_pool_size", "database_connect_s", "database_query_s"),
+        *("allow_anonymous", "auth_mode", "auth_jwks_url", "auth_jwks_age_s", "auth_jwks_timeout_s", "proxies"),
+        *("compression", "log_format"),
+    }
+)
+"""Settings that are the same from start to end; SIGHUP changes all others."""

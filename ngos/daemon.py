@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -15,14 +16,18 @@ from typing import Final
 
 import structlog
 import trio
+from attrs import define, field
 
 from ngos.app import App, open_app
 from ngos.config import Settings
-from ngos.errors import SetupError
+from ngos.errors import Defect, SetupError
 from ngos.gateway import frames
 from ngos.gateway.door import is_loopback
 from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
+from ngos.incidents import report
+from ngos.reload import change_of
+from ngos.systemd import Notifier, inherited_listener
 
 BACKLOG: Final = 4096
 """Connections that wait to be accepted: as many as may come back at once when a network is there again.
@@ -30,87 +35,185 @@ BACKLOG: Final = 4096
 Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has a limit, too (net.core.somaxconn)."""
 HTTP_DRAIN_S: Final = 0.5
 """What an answer over HTTP may still take when the connections have been drained."""
+STATUS_S: Final = 5.0
+"""How often systemd is told in words how we are, where its watchdog does not want to hear of us more often."""
 
 _log = structlog.get_logger("ngos")
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None] = lambda _address: None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    reread: Callable[[], Settings] | None = None,
+    on_ready: Callable[[str], None] = lambda _address: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain within `settings.drain_s`; a second signal ends at once.
 
-    `on_ready` is told the address, as `http://host:port`, once connections are answered. Raises SetupError for what
-    the operator can mend (port taken, database not to be had).
+    `on_ready` is told the address, as `http://host:port`, once commands can be answered; the HTTP routes answer before,
+    while the database is waited for. On SIGHUP the settings that `reread` returns take effect as far as they can.
+    Raises SetupError for what the operator can mend (port taken, a database that refuses us), and Defect, with the line
+    in the log, when a task has failed that the server can't be without.
     """
     configure_logging(settings)
-    with listen(settings) as listener:
-        async with open_app(settings) as app:
-            host, port = listener.getsockname()[:2]
-            tune_collector()
-            address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            await _serve_until_signal(app, listener, lambda: on_ready(address))
+    notifier = Notifier.of(os.environ)
+    inherited = inherited_listener(os.environ)
+    with listen(settings) if inherited is None else take_over(inherited, settings) as listener:
+        try:
+            async with open_app(settings) as app:
+                tune_collector()
+                await Daemon(app, listener, notifier, inherited is not None, reread).run(on_ready)
+        except ExceptionGroup as group:
+            for kind in (SetupError, Defect):
+                if (known := group.subgroup(kind)) is not None:
+                    raise _first_of(known) from None
+            raise Defect(
+                f"a defect ended the server: incident {report('server.defect', group)} is in its log"
+            ) from group
     _log.info("server.stopped")
 
 
-async def _serve_until_signal(app: App, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_drain_on_signal, app, stop, nursery)
-        await nursery.start(_serve_then_cancel, app, listener, stop, nursery.cancel_scope)
-        _log.info("server.ready", pid=os.getpid())
-        on_ready()
-        await stop.wait()
-        # Hypercorn gives what is left of HTTP its graceful_timeout, and ends this scope; it must not take much longer.
-        await trio.sleep(HTTP_DRAIN_S * 1.5)
-        nursery.cancel_scope.cancel()
+def _first_of(group: ExceptionGroup[Exception]) -> Exception:
+    inner = group.exceptions[0]
+    return _first_of(inner) if isinstance(inner, ExceptionGroup) else inner
+
+
+@define(eq=False)
+class Daemon:
+    """A server with its listener and its signals.
+
+    `is_inherited`: the listener is systemd's, which goes on listening when we are gone, for whoever comes next.
+    """
+
+    _app: App
+    _listener: socket.socket
+    _notifier: Notifier
+    _is_inherited: bool
+    _reread: Callable[[], Settings] | None
+    _http: ServerConfig = field(init=False, factory=ServerConfig)
+    _stop: trio.Event = field(init=False, factory=trio.Event)
+    _accepting: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+
+    async def run(self, on_ready: Callable[[str], None]) -> None:
+        """Serve until a signal ends it."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._heed_signals, nursery)
+            await nursery.start(self._serve_then_cancel, nursery.cancel_scope)
+            nursery.start_soon(self._tell_systemd)
+            nursery.start_soon(self._greet, on_ready)
+            await self._stop.wait()
+            # Hypercorn gives what is left of HTTP its graceful_timeout, and ends this scope; it must not take longer.
+            await trio.sleep(HTTP_DRAIN_S * 1.5)
+            nursery.cancel_scope.cancel()
+
+    async def _greet(self, on_ready: Callable[[str], None]) -> None:
+        await self._app.readiness.ready.wait()
+        host, port = self._listener.getsockname()[:2]
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("server.ready", pid=os.getpid(), address=address)
+        self._notifier.ready(self._status())
+        on_ready(address)
+
+    async def _serve_then_cancel(  # noqa: ASYNC128 - the listener tells that it has started
+        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await serve_http(
+            self._app, self._listener, self._stop, self._accepting, config=self._http, task_status=task_status
+        )
+        scope.cancel()
+
+    async def _heed_signals(
+        self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self._reload()
+                elif self._stop.is_set() or self._app.connections.draining:
+                    _log.warning("server.cut", signal=signal.Signals(number).name)
+                    self._app.connections.cut()
+                    nursery.cancel_scope.cancel()
+                    return
+                else:
+                    drain_s = self._app.settings.drain_s
+                    _log.info("server.draining", signal=signal.Signals(number).name, seconds=drain_s)
+                    nursery.start_soon(self._drain, drain_s)
+
+    async def _drain(self, drain_s: float) -> None:
+        self._notifier.stopping("draining: clients are told to come back")
+        if self._is_inherited:
+            self._accepting.cancel()  # who comes now waits in systemd's socket for our successor
+        await self._app.connections.drain(drain_s, at_once=self._is_inherited)
+        self._stop.set()
+
+    def _reload(self) -> None:
+        """Read the settings anew; what is wrong with them is a line in the log, and the old ones stay."""
+        self._notifier.reloading()
+        try:
+            if self._reread is None:
+                raise SetupError("there is nothing to read them from")
+            change = change_of(self._app.settings, self._reread())
+            self._app.apply(change.settings)
+        except SetupError as exc:
+            _log.error("settings.rejected", reason=str(exc))
+        else:
+            configure_http(self._http, change.settings)
+            configure_logging(change.settings)
+            _log.info("settings.reloaded", changed=list(change.changed), needs_restart=list(change.needs_restart))
+        if self._app.readiness.ready.is_set():
+            self._notifier.ready(self._status())
+
+    async def _tell_systemd(self) -> None:
+        """Say how we are, and feed the watchdog while all core tasks go on; until cancelled."""
+        interval_s = min(STATUS_S, (self._notifier.watchdog_s or math.inf) / 3)
+        was_stuck = False
+        while True:
+            stuck = {pulse.name: round(pulse.stuck_s(), 1) for pulse in self._app.pulses if pulse.stuck_s()}
+            if not stuck:
+                self._notifier.alive()
+            elif not was_stuck:
+                _log.error("watchdog.starved", stuck_s=stuck)
+            was_stuck = bool(stuck)
+            if not self._app.readiness.ready.is_set():
+                self._notifier.starting(self._status(), 3 * STATUS_S + self._app.settings.database_connect_s)
+            elif not self._app.connections.draining:
+                self._notifier.status(self._status())
+            await trio.sleep(interval_s)
+
+    def _status(self) -> str:
+        readiness = self._app.readiness
+        if readiness.reasons:
+            details = f" ({readiness.waiting})" if readiness.waiting else ""
+            return f"not ready: {', '.join(readiness.reasons)}{details}"
+        return f"serving {len(self._app.connections.open)} connections"
 
 
 async def serve_http(  # noqa: ASYNC128 - the listener tells that it has started
     app: App,
     listener: socket.socket,
     stop: trio.Event,
+    accepting: trio.CancelScope | None = None,
     *,
+    config: ServerConfig | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Let Hypercorn answer on a socket that listens, until `stop`."""
+    """Let Hypercorn answer on a socket that listens, until `stop`; `accepting` cancelled, it takes no more in."""
     frames.install(deflate=app.settings.compression)
-    config = ServerConfig()
+    config = config or ServerConfig()
     config.door = app.connections.door
     config.accesslog = None
     config.errorlog = None
     config.graceful_timeout = HTTP_DRAIN_S
-    config.websocket_max_message_size = app.settings.message_bytes
     config.include_server_header = False
-    config.keep_alive_timeout = app.settings.handshake_s
-    config.h11_max_incomplete_size = app.settings.header_bytes
-    await serve_app(app.site, config, listener, stop.wait, task_status=task_status)
+    configure_http(config, app.settings)
+    await serve_app(app.site, config, listener, stop.wait, accepting or trio.CancelScope(), task_status=task_status)
 
 
-async def _serve_then_cancel(  # noqa: ASYNC128 - as above
-    app: App,
-    listener: socket.socket,
-    stop: trio.Event,
-    scope: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    await serve_http(app, listener, stop, task_status=task_status)
-    scope.cancel()
-
-
-async def _drain_on_signal(app: App, stop: trio.Event, nursery: trio.Nursery) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            if stop.is_set() or app.connections.draining:
-                _log.warning("server.cut", signal=signal.Signals(number).name)
-                app.connections.cut()
-                nursery.cancel_scope.cancel()
-                return
-            _log.info("server.draining", signal=signal.Signals(number).name, seconds=app.settings.drain_s)
-            nursery.start_soon(_drain, app, stop)
-
-
-async def _drain(app: App, stop: trio.Event) -> None:
-    await app.connections.drain(app.settings.drain_s)
-    stop.set()
+def configure_http(config: ServerConfig, settings: Settings) -> None:
+    """Set what of the settings HTTP has to keep to; it holds for connections from here on."""
+    config.websocket_max_message_size = settings.message_bytes
+    config.keep_alive_timeout = settings.handshake_s
+    config.h11_max_incomplete_size = settings.header_bytes
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -118,24 +221,15 @@ def listen(settings: Settings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        if settings.auth_mode == "none" and not settings.allow_anonymous and not is_loopback(str(address[0])):
-            raise SetupError(
-                f"refusing to listen on {settings.host} without authentication: set NGOS_AUTH_MODE=jwt, or "
-                "NGOS_ALLOW_ANONYMOUS=true if everybody who can reach it may do everything",
-                exit_code=2,
-            )
+        check_exposure(settings, str(address[0]), settings.host)
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as exc:
         raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
-        # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
-        with suppress(OSError, AttributeError):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
         listener.bind(address)
         listener.listen(BACKLOG)
-        listener.setblocking(False)
+        _prepare(listener, settings)
     except OSError as exc:
         listener.close()
         where = f"{settings.host} port {settings.port}"
@@ -143,6 +237,39 @@ def listen(settings: Settings) -> socket.socket:
             raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
         raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
     return listener
+
+
+def take_over(listener: socket.socket, settings: Settings) -> socket.socket:
+    """The same for a socket that listens already: where, whoever made it has said. Raises SetupError."""
+    try:
+        host = str(listener.getsockname()[0])
+        check_exposure(settings, host, host)
+        _prepare(listener, settings)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _prepare(listener: socket.socket, settings: Settings) -> None:
+    # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
+    # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
+    with suppress(OSError, AttributeError):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
+    listener.setblocking(False)
+
+
+def check_exposure(settings: Settings, address: str, name: str) -> None:
+    """Refuse to let everybody in by mistake: beyond the loopback, somebody must have said who may come.
+
+    Raises SetupError, which tells the address as `name`.
+    """
+    if settings.auth_mode == "none" and not settings.allow_anonymous and not is_loopback(address):
+        raise SetupError(
+            f"refusing to listen on {name} without authentication: set NGOS_AUTH_MODE=jwt, or "
+            "NGOS_ALLOW_ANONYMOUS=true if everybody who can reach it may do everything",
+            exit_code=2,
+        )
 
 
 def tune_collector() -> None:
@@ -179,5 +306,5 @@ def configure_logging(settings: Settings) -> None:
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )

@@ -8,8 +8,10 @@
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   │   └── StorageContention   it rolled us back in favour of another; had no effect
+    │   ├── StorageRefused       it does not let us in: wrong password, no such role or database; will not pass
     │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
     ├── Refused                  a token is not valid, its holder's fault (ngos.auth.refusals)
+    ├── Defect                   a part that the server can't be without has failed: it ends, and the log says why
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
 
 What is none of these is a defect of ngos.
@@ -34,8 +36,16 @@ class StorageContention(StorageUnavailable):
     """The database rolled a transaction back in favour of another. It had no effect: try it again, at once."""
 
 
+class StorageRefused(StorageError):
+    """The database is there and does not let us in. The text says what it holds against us."""
+
+
 class SchemaError(StorageError):
     """The database's schema is not one that this server can use. The text says what to do."""
+
+
+class Defect(NgosError):
+    """A core task of the server has failed, and with it the server. The text names the incident in the log."""
 
 
 class SetupError(NgosError):

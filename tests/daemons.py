@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import trio
 from attrs import define, field
@@ -24,11 +25,38 @@ class Daemon:
     url: str
     http: str
     stderr: bytearray = field(factory=bytearray)
+    _said_more: trio.Event = field(factory=trio.Event)
+
+    async def is_ready(self) -> None:
+        """Wait for its address."""
+        assert self.process.stdout is not None
+        printed = bytearray()
+        with trio.fail_after(LIMIT_S):
+            while not printed.endswith(b"\n"):
+                data = await self.process.stdout.receive_some()
+                assert data, self.log
+                printed += data
+        self.http = printed.decode().strip()
+        self.url = self.http.replace("http", "ws") + "/ws"
 
     async def ends(self) -> int:
         """Wait for the exit code."""
         with trio.fail_after(LIMIT_S):
             return await self.process.wait()
+
+    async def says(self, text: str, times: int = 1) -> None:
+        """Wait until its standard error has a text, so many times."""
+        with trio.move_on_after(LIMIT_S) as scope:
+            while self.log.count(text) < times:
+                await self._said_more.wait()
+        assert not scope.cancelled_caught, f"no {text!r} in\n{self.log}"
+
+    async def _collect(self) -> None:
+        assert self.process.stderr is not None
+        async for data in self.process.stderr:
+            self.stderr += data
+            self._said_more.set()
+            self._said_more = trio.Event()
 
     def memory_bytes(self, which: str = "VmRSS") -> int:
         """Its memory now, or with `VmHWM` the most that it ever had."""
@@ -40,28 +68,36 @@ class Daemon:
         return self.stderr.decode()
 
 
+NGOS: Final = (sys.executable, "-m", "ngos")
+
+
 @asynccontextmanager
-async def daemon(database_url: str, *flags: str) -> AsyncIterator[Daemon]:
-    """Start `ngos serve`, and wait until it has printed its address; kills what is left of it at the end."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NGOS_")}
-    environment["NGOS_DATABASE_URL"] = database_url
-    command = [sys.executable, "-m", "ngos", "serve", "--port", "0", *flags]
+async def daemon(
+    database_url: str,
+    *flags: str,
+    ngos: Sequence[str] = NGOS,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    ready: bool = True,
+) -> AsyncIterator[Daemon]:
+    """Start `ngos serve`, and wait until it has printed its address; kills what is left of it at the end.
+
+    `ngos`: the command, where it is not the plain one; `environment`: what it has beside ours. With `ready` false it is
+    not waited for, and has no address yet.
+    """
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NGOS_")}
+    variables = {**inherited, "NGOS_DATABASE_URL": database_url, **(environment or {})}
+    command = [*ngos, "serve", "--port", "0", *flags]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, pass_fds=pass_fds
         )
         assert process.stdout is not None
         try:
             started = Daemon(process, "", "")
-            nursery.start_soon(_collect, process, started.stderr)
-            printed = bytearray()
-            with trio.fail_after(LIMIT_S):
-                while not printed.endswith(b"\n"):
-                    data = await process.stdout.receive_some()
-                    assert data, started.log
-                    printed += data
-            started.http = printed.decode().strip()
-            started.url = started.http.replace("http", "ws") + "/ws"
+            nursery.start_soon(started._collect)
+            if ready:
+                await started.is_ready()
             yield started
         finally:
             if process.returncode is None:
@@ -69,9 +105,3 @@ async def daemon(database_url: str, *flags: str) -> AsyncIterator[Daemon]:
             with trio.CancelScope(shield=True):
                 await process.wait()  # noqa: ASYNC102 - killed
         await process.stdout.aclose()
-
-
-async def _collect(process: trio.Process, into: bytearray) -> None:
-    assert process.stderr is not None
-    async for data in process.stderr:
-        into += data

@@ -54,6 +54,7 @@ async def running_server(database_url: str, *, transport: str = "frames", **over
         async with open_app(settings) as app, trio.open_nursery() as nursery:
             served = app if transport == "frames" else attrs.evolve(app, site=_without_extension(app.site))
             await nursery.start(serve_http, served, listener, stop)
+            await app.readiness.prepared.wait()
             port = listener.getsockname()[1]
             yield Running(app, f"ws://127.0.0.1:{port}/ws", f"http://127.0.0.1:{port}")
             nursery.cancel_scope.cancel()

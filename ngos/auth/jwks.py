@@ -67,6 +67,10 @@ class RemoteKeys:
             return None
         return "the keys of tokens are too old" if self._keys else "the keys of tokens have not come yet"
 
+    def refetch(self) -> None:
+        """Have them fetched soon, whatever their age."""
+        self._wanted.set()
+
     async def refresh(self) -> None:
         """Wait for the end of the next fetch, or of the one that is under way; it may have failed.
 

@@ -95,6 +95,18 @@ class Verifier:
         rules = Rules(terms.issuer, terms.audience, terms.leeway_s, terms.claim)
         return cls(keys, remote, frozenset(algorithms), rules, terms.refusal_s, clock_s)
 
+    def renew(self, terms: AuthTerms) -> None:
+        """Go on by other terms, with the files read anew and the keys of the URL, which must be the same, fetched anew.
+
+        Raises SetupError, the operator's fault: then all stays as it was.
+        """
+        self._become(Verifier.open(terms, self._clock_s))
+        if self._remote is not None:
+            self._remote.refetch()
+
+    def _become(self, other: Verifier) -> None:
+        self._keys, self._algorithms, self._rules = other._keys, other._algorithms, other._rules
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the keys of the URL fresh, until cancelled; without a URL, return. Started before any have come."""
         if self._remote is None:

@@ -45,6 +45,11 @@ class Access:
     def __attrs_post_init__(self) -> None:
         self._subjects = Ledger(self._settings.connections, self._new_subject)
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other settings. Keys are the verifier's."""
+        self._settings = settings
+        self._subjects.retune(settings.connections)
+
     @property
     def grant_at_first(self) -> Grant | None:
         """What a connection may do before it has said who it is; None: say so."""

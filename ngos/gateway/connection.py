@@ -77,7 +77,7 @@ class Connection:
     _transport: Transport
     _registry: Registry
     _committer: Committer
-    _settings: Settings
+    settings: Settings
     _clock_ms: Callable[[], int]
     _backlog: Backlog
     outlet: Outlet = field(init=False)
@@ -98,8 +98,8 @@ class Connection:
         self.outlet = self._transport.outlet
         self.outbox = Outbox(
             transport=self._transport,
-            mailbox=Mailbox(self._settings.mailbox_bytes, self._backlog),
-            age_s=self._settings.mailbox_age_s,
+            mailbox=Mailbox(self.settings.mailbox_bytes, self._backlog),
+            age_s=self.settings.mailbox_age_s,
             on_slow=partial(self.end, CloseCode.TRY_AGAIN_LATER),
             clock_ms=self._clock_ms,
         )
@@ -122,7 +122,7 @@ class Connection:
         committer by then is committed or not, as a whole.
         """
         if self.grant is None:
-            self._scope.deadline = trio.current_time() + self._settings.auth_timeout_s
+            self._scope.deadline = trio.current_time() + self.settings.auth_timeout_s
         self._reply(greeting)
         self.outbox.flush()
         try:
@@ -136,7 +136,7 @@ class Connection:
                     if self.verdict is None:  # it is past its deadline
                         self._unknown_now()
                     if not self.outbox.is_shut:
-                        with trio.move_on_after(self._settings.close_s):
+                        with trio.move_on_after(self.settings.close_s):
                             await self._undone_below(1)  # what is being committed is answered
                             await self.mailbox.empty()
                 finally:
@@ -147,7 +147,7 @@ class Connection:
                 self.verdict = self.verdict or CloseCode.INTERNAL
             raise
         finally:
-            close_s = self._settings.close_s
+            close_s = self.settings.close_s
             if self.outbox.is_shut:
                 close_s = min(close_s, DEAF_CLOSE_S)
             self.outbox.shut()
@@ -225,7 +225,7 @@ class Connection:
             while True:
                 self._handling = True
                 while (data := self._transport.take()) is not None:
-                    if len(data) > self._settings.message_bytes:
+                    if len(data) > self.settings.message_bytes:
                         self._refusals.count(Limit.MESSAGE_BYTES)
                         return self.end(CloseCode.MESSAGE_TOO_BIG)
                     await but_first(self.outbox.flush, self._handle(data))
@@ -266,7 +266,7 @@ class Connection:
             if wait_s := self.pace.admit(len(data), now):
                 command_id = codec.id_in(data)
                 raise rate_limited(wait_s)
-            received = codec.decode(data, self._settings.message_depth, suggests=self._failed < HELPED)
+            received = codec.decode(data, self.settings.message_depth, suggests=self._failed < HELPED)
             command_id = received.id
             if self.grant is not EVERYTHING:
                 permit(received.command, self.grant)
@@ -288,9 +288,9 @@ class Connection:
         entry = self._registry[type(received.command)]
         handler = entry.write_of(received.command)
         if handler is not None:
-            if self._undone >= self._settings.in_flight:
+            if self._undone >= self.settings.in_flight:
                 self._refusals.count(Limit.IN_FLIGHT)
-                await self._undone_below(self._settings.in_flight)
+                await self._undone_below(self.settings.in_flight)
             if self.mailbox.is_high:
                 await self._room_for_replies()
             self._undone += 1
@@ -358,5 +358,5 @@ class Connection:
 
     async def _heartbeat(self) -> None:
         # While we are busy with its command, the peer has no way to be heard.
-        if await is_silent(self._transport, self._settings, is_busy=lambda: self._handling):
+        if await is_silent(self._transport, self.settings, is_busy=lambda: self._handling):
             self.end(CloseCode.NO_SIGN_OF_LIFE)

@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -69,6 +70,8 @@ class Connections:
     closes: dict[int, int] = field(init=False, factory=dict)
     _slots: trio.Semaphore = field(init=False, factory=make_slots)
     draining: bool = field(init=False, default=False)
+    ready: bool = field(init=False, default=False)
+    _events_per_s: float = field(init=False, default=0.0)
     backlog: Backlog = field(init=False)
     _heartbeat_terms: HeartbeatTerms = field(init=False)
     _limits: Limits = field(init=False)
@@ -76,8 +79,11 @@ class Connections:
     _started: float = field(init=False, factory=time.monotonic)
 
     def __attrs_post_init__(self) -> None:
-        settings = self._settings
-        self.backlog = Backlog(settings.mailbox_total_bytes, self._relieve)
+        self.backlog = Backlog(self._settings.mailbox_total_bytes, self._relieve)
+        self._take_terms(self._settings)
+
+    def _take_terms(self, settings: Settings) -> None:
+        self._settings = settings
         self._heartbeat_terms = HeartbeatTerms(
             interval_ms=round(settings.heartbeat_interval_s * 1000),
             timeout_ms=round(settings.heartbeat_timeout_s * 1000),
@@ -87,6 +93,14 @@ class Connections:
             subscriptions=settings.subscriptions,
             in_flight=settings.in_flight,
         )
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other settings. Who is connected keeps what the greeting told him; rates hold for all, at once."""
+        self._take_terms(settings)
+        self.backlog.limit_bytes = settings.mailbox_total_bytes
+        pace = pace_of(settings, self.refusals)
+        for connection in self.open.values():
+            connection.pace.become(pace)
 
     @property
     def is_full(self) -> bool:
@@ -170,10 +184,11 @@ class Connections:
             connection.offer_events(parcel)
         return len(self.open)
 
-    async def drain(self, drain_s: float) -> None:
+    async def drain(self, drain_s: float, *, at_once: bool = False) -> None:
         """End gently: tell everybody, close with 1012 a few at a time, and when `drain_s` is over cut who is left.
 
-        Those who come back then don't come all at once. Returns when nobody is left to be waited for.
+        Those who come back then don't come all at once; `at_once`: they would, since who comes back is kept waiting.
+        Returns when nobody is left to be waited for.
         """
         self.draining = True
         # Not by way of the hub: each must have it before its own end.
@@ -182,7 +197,10 @@ class Connections:
             if SYSTEM_TOPIC in connection.subscriptions:
                 connection.offer_events(parcel)
         with trio.move_on_after(drain_s):
-            await self._end_in_batches(drain_s)
+            if at_once:
+                self.end_all(CloseCode.RESTARTING)
+            else:
+                await self._end_in_batches(drain_s)
             if self.open:
                 self._all_gone = trio.Event()
                 await self._all_gone.wait()
@@ -201,6 +219,17 @@ class Connections:
             if step < steps - 1:
                 await trio.sleep(spread_s / steps * random.uniform(0.5, 1.5))  # noqa: S311
 
+    def end_all(self, verdict: CloseCode) -> None:
+        """End every connection, with the same verdict where it has none yet."""
+        for connection in tuple(self.open.values()):
+            connection.end(verdict)
+
+    def end_followers(self, topics: AbstractSet[str]) -> None:
+        """Send off who follows one of these topics, to come back."""
+        for connection in tuple(self.open.values()):
+            if topics & connection.subscriptions.keys():
+                connection.end(CloseCode.RESTARTING)
+
     def cut(self) -> None:
         """End at once: nobody is told."""
         for connection in tuple(self.open.values()):
@@ -208,20 +237,27 @@ class Connections:
 
     async def tell_status(self) -> None:
         """Publish `system.status` every few seconds, until cancelled."""
-        events_before, at_before = self._hub.events, trio.current_time()
         while True:
+            events_before, at_before = self._hub.events, trio.current_time()
             await trio.sleep(self._settings.status_interval_s)
-            events, at = self._hub.events, trio.current_time()
-            counts = self._hub.counts()
-            status = SystemStatus(
-                connections=len(self.open),
-                subscriptions=sum(counts.values()),
-                topics=len(counts),
-                events_per_s=round((events - events_before) / (at - at_before), 3),
-                uptime_s=round(self.uptime_s(), 3),
-            )
-            await self._hub.publish(self._event(status))
-            events_before, at_before = events, at
+            self._events_per_s = (self._hub.events - events_before) / (trio.current_time() - at_before)
+            await self._hub.publish(self._event(self._status()))
+
+    async def tell_ready(self, ready: bool) -> None:
+        """Note whether commands can be expected to succeed, and publish `system.status` at once."""
+        self.ready = ready
+        await self._hub.publish(self._event(self._status()))
+
+    def _status(self) -> SystemStatus:
+        counts = self._hub.counts()
+        return SystemStatus(
+            connections=len(self.open),
+            subscriptions=sum(counts.values()),
+            topics=len(counts),
+            events_per_s=round(self._events_per_s, 3),
+            uptime_s=round(self.uptime_s(), 3),
+            ready=self.ready,
+        )
 
     def _relieve(self) -> None:
         """Too much waits in all: end those that read least, until half of it is gone.

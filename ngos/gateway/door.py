@@ -42,6 +42,11 @@ class Door:
         self._proxies = [ip_network(proxy) for proxy in self._settings.proxies]
         self.is_proxy = lru_cache(maxsize=1024)(self._is_proxy)
 
+    def apply(self, settings: Settings) -> None:
+        """Go on with other limits. Not with other proxies: who came by one is counted as such until he leaves."""
+        self._settings = settings
+        self._addresses.retune(settings.connections)
+
     def enter(self, address: str) -> int:
         """Take in a connection: 0; else the status to turn it away with, 429 or 503. To be followed by `leave`."""
         if self.open >= self._settings.connections + RESERVE:

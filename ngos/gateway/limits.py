@@ -94,6 +94,10 @@ class Meter:
     def of(cls, limit: Limit, per_s: float, burst_s: float) -> Meter:
         return cls(limit, burst_s, 1 / per_s)
 
+    def become(self, other: Meter) -> None:
+        """Go on at another's rate; what was charged stays charged."""
+        self.burst_s, self.cost_s = other.burst_s, other.cost_s
+
     def excess_s(self, amount: float, now: float) -> float:
         """Seconds until `amount` would be within the rate; 0 or less: it is now. An empty meter lets anything by."""
         until = self.paid_until
@@ -125,6 +129,16 @@ class Ledger(Generic[K]):
 
     def __len__(self) -> int:
         return len(self._open) + len(self._idle)
+
+    def retune(self, idle_size: int) -> None:
+        """Have every meter go on at the rate that a new one has now."""
+        self.idle_size = idle_size
+        fresh = self._make().meters
+        for use in (*self._open.values(), *self._idle.values()):
+            for meter, like in zip(use.meters, fresh, strict=True):
+                meter.become(like)
+        while len(self._idle) > idle_size:
+            self._idle.popitem(last=False)
 
     def of(self, key: K) -> Use:
         """The use of a key, made if there is none."""
@@ -193,6 +207,12 @@ class Pace:
             until = sized.paid_until
             sized.paid_until = (max(now, until)) + size_bytes * sized.cost_s
         return 0.0
+
+    def become(self, other: Pace) -> None:
+        """Have the first of the meters, which are the connection's own, go on as another's."""
+        for meter, like in zip(self.meters[0], other.meters[0], strict=True):
+            meter.become(like)
+        self._over_s, self._over_count = other._over_s, other._over_count
 
     def _refuse(self, meter: Meter, amount: float, commands: int, now: float) -> float:
         self._refusals.count(meter.limit)

@@ -53,12 +53,14 @@ async def serve(
     config: ServerConfig,
     listener: socket.socket,
     stopped: Callable[[], Awaitable[object]],
+    accepting: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI app on a socket that listens and does not block, until `stopped` returns or we are cancelled.
 
-    Then requests that are under way have `config.graceful_timeout` to end. The socket stays its owner's.
+    Then requests that are under way have `config.graceful_timeout` to end. The socket stays its owner's: with
+    `accepting` cancelled, who comes waits in it, while who is there is served on.
     """
     state: Any = {}
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
@@ -71,11 +73,15 @@ async def serve(
         async def serve_http(stream: trio.SocketStream) -> None:
             await Server(wrapped, config, context, ConnectionState(state.copy()), stream).run()
 
-        async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
-            accepting.start_soon(_Listener(listener, config.door, serve_http, nursery).run)
+        async def accept() -> None:
+            with accepting:
+                await _Listener(listener, config.door, serve_http, nursery).run()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
             task_status.started()
             await stopped()
-            accepting.cancel_scope.cancel()
+            accepting.cancel()
             await context.terminated.set()
             nursery.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
         await lifespan.wait_for_shutdown()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from attrs import define, evolve, field
 
-from ngos.config import Settings
 from ngos.gateway.access import Access
 from ngos.gateway.connection import Connection
 from ngos.gateway.limits import Limit, Refusals
@@ -32,7 +31,6 @@ class Session:
     _history: History
     _read_extent: ExtentReader
     _topics: Topics
-    _settings: Settings
     recovered: int = field(init=False, default=0)
     not_recovered: int = field(init=False, default=0)
 
@@ -93,8 +91,8 @@ class Session:
     def _check_room(self, connection: Connection, name: str) -> None:
         custom = sum(topic not in OWN_TOPICS for topic in connection.subscriptions) if name not in OWN_TOPICS else 0
         for limit, most, count, what in (
-            (Limit.SUBSCRIPTIONS, self._settings.subscriptions, len(connection.subscriptions), "topics"),
-            (Limit.CUSTOM_TOPICS, self._settings.custom_topics, custom, "custom topics"),
+            (Limit.SUBSCRIPTIONS, connection.settings.subscriptions, len(connection.subscriptions), "topics"),
+            (Limit.CUSTOM_TOPICS, connection.settings.custom_topics, custom, "custom topics"),
         ):
             if count >= most:
                 self._refusals.count(limit)

@@ -34,6 +34,7 @@ from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.protocol.faults import unavailable
+from ngos.pulse import Pulse
 
 TRIES: Final = 3
 """How often a batch is tried that another node's transaction gets in the way of."""
@@ -67,6 +68,7 @@ class Committer:
 
     _pool: Pool
     _relay: Relay
+    pulse: Pulse = field(factory=lambda: Pulse("committer", math.inf))
     _clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     stats: CommitterStats = field(init=False, factory=CommitterStats)
     _waiting: FairQueue = field(init=False, factory=FairQueue)
@@ -112,7 +114,9 @@ class Committer:
     async def _take(self) -> list[Write[Any]]:
         if not self._waiting:
             self._arrived = trio.Event()
+            self.pulse.rest()
             await self._arrived.wait()
+        self.pulse.beat()
         batch = self._waiting.take()
         self._room.set()
         return batch
@@ -129,6 +133,7 @@ class Committer:
             # One of them is poison, and nothing was committed: alone, it takes nobody with it.
             _log.warning("commit.split", writes=len(batch), reason=repr(exc))
             while batch:
+                self.pulse.beat()
                 await self._commit_or_split(batch[:1])
                 del batch[0]  # answered; if the database fails now, `run` answers the rest
             return
@@ -136,6 +141,7 @@ class Committer:
         self._relay.advance(logged)
         for write, answer in zip(batch, answers, strict=True):
             write.answer(answer)
+        self.pulse.rest()  # where this waits, it is for the relay, which has a pulse of its own
         await self._relay.announce(logged)
 
     async def _transact_again(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
@@ -148,6 +154,7 @@ class Committer:
 
     async def _transact(self, batch: list[Write[Any]]) -> tuple[list[Answer], list[store.LoggedEvent]]:
         """Apply, log and commit; returns the answers in the order of the batch, and the events in theirs."""
+        self.pulse.beat()
         started = trio.current_time()
         work = Work()
         try:

@@ -23,6 +23,7 @@ from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
 from ngos.log.topic import Topic
 from ngos.postgres.pool import Pool
+from ngos.pulse import Pulse
 
 QUEUE_BATCHES: Final = 64
 """Committed batches that wait for the relay; past it the committer waits, and with it all who write."""
@@ -40,6 +41,7 @@ class Relay:
 
     _hub: Hub
     _pool: Pool
+    pulse: Pulse = field(factory=lambda: Pulse("relay", math.inf))
     _queue: deque[Sequence[LoggedEvent]] = field(init=False, factory=deque)
     _compare_at: float = field(init=False, default=math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
@@ -72,8 +74,10 @@ class Relay:
         while True:
             if not self._queue and self._compare_at > trio.current_time():
                 self._arrived = trio.Event()
+                self.pulse.rest()
                 with trio.move_on_at(self._compare_at):
                     await self._arrived.wait()
+            self.pulse.beat()
             if self._compare_at <= trio.current_time():
                 # First of all when it is: a doubt that comes while we compare must be heard.
                 self._compare_at = trio.current_time() + COMPARE_S
@@ -111,6 +115,7 @@ class Relay:
         """Read a hole from the log, page by page; while the database is away, wait for it."""
         _log.info("relay.hole", topic=topic.name, after=topic.relayed, upto=upto)
         while topic.relayed is not None and topic.relayed < upto and not topic.closed:
+            self.pulse.beat()
             try:
                 async with self._pool.connection() as conn:
                     page = await store.read(conn, topic.name, topic.relayed, upto, PAGE_EVENTS)

@@ -75,6 +75,10 @@ class Retention:
     replies_forgotten: int = field(init=False, default=0)
     _marked: dict[int, int] = field(init=False, factory=dict)  # where the mark was a round ago, of what is to be swept
 
+    def keep(self, age_s: float, events: int, replies_s: float) -> None:
+        """Keep other amounts from the next round on."""
+        self._age_s, self._events, self._replies_s = age_s, events, replies_s
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do a round now and then, until cancelled. The database failing only puts it off."""
         task_status.started()

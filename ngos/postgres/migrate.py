@@ -17,9 +17,9 @@ import psycopg
 import trio
 from psycopg.rows import TupleRow
 
-from ngos.errors import SchemaError, StorageUnavailable
+from ngos.errors import SchemaError, StorageRefused, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
-from ngos.postgres.pool import connect_within, is_unavailable
+from ngos.postgres.pool import connect_within, is_refusal, is_unavailable
 
 MIN_POSTGRES = 14
 
@@ -65,12 +65,12 @@ async def migrate(
     that come with ngos.
 
     SchemaError: the database is newer than this server, Postgres is older than 14, or a file fails; the text says
-    what to do. StorageUnavailable: it can't be reached, or another server holds the lock. Cancellation leaves whole
-    files applied, and the one under way not at all.
+    what to do. StorageRefused: it does not let us in. StorageUnavailable: it can't be reached, or another server holds
+    the lock. Cancellation leaves whole files applied, and the one under way not at all.
     """
     migrations = read_migrations(directory)
     try:
-        async with await connect_within(connect_s, conninfo, query_s=connect_s) as connection:
+        async with await _connect(connect_s, conninfo) as connection:
             _check_postgres(connection.info.server_version)
             with trio.move_on_after(lock_s) as waiting:
                 await connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
@@ -82,6 +82,18 @@ async def migrate(
         if is_unavailable(error):
             raise StorageUnavailable(text) from error
         raise SchemaError(f"the schema can't be brought up to date: {text}") from error
+
+
+async def _connect(connect_s: float, conninfo: str) -> TrioConnection[TupleRow]:
+    try:
+        return await connect_within(connect_s, conninfo, query_s=connect_s)
+    except psycopg.ProgrammingError as error:
+        # Not its text: that has parts of the address, and so perhaps of a password.
+        raise StorageRefused("the database's address can't be read: postgresql://user:password@host/name") from error
+    except psycopg.Error as error:
+        if is_refusal(error):
+            raise StorageRefused(f"can't use the database: {' '.join(str(error).split())}") from error
+        raise
 
 
 def read_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:

@@ -9,6 +9,7 @@ Imports ngos.errors and ngos.postgres.driver.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -43,6 +44,13 @@ KEEPALIVES: Final[dict[str, Any]] = {
 # well, save class 54: a value that exceeds the server's limits will exceed them the next time too.
 _TRANSIENT = ("08", "40", "53", "57", "58", "25006", "25P03", "25P04", "55P03")
 _LASTING = ("54",)
+# What Postgres and libpq say when they will say the same next time. By their words, since psycopg has no SQLSTATE for a
+# connection that did not come about; of a server that speaks another language, we go on waiting and say what it says.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|pg_hba\.conf rejects|SSL was required"
+    r"|(role|database) \".*\" (does not exist|is not permitted to log in)|permission denied for database"
+    r"|invalid (integer value|port number)|certificate verify failed|root certificate file"
+)
 # Serialization failure and deadlock. Not the rest of class 40: of 40003 the outcome is unknown.
 _CONTENTION = ("40001", "40P01")
 
@@ -231,6 +239,11 @@ def is_unavailable(error: psycopg.Error) -> bool:
     if sqlstate.startswith(_LASTING):
         return False
     return sqlstate.startswith(_TRANSIENT) or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether waiting will not mend why a connection did not come about; `error` is what `connect` raised."""
+    return isinstance(error, psycopg.ProgrammingError) or _REFUSED.search(str(error)) is not None
 
 
 async def _tidy(connection: TrioConnection[TupleRow]) -> None:

@@ -252,6 +252,7 @@ class SystemStatus(Event):
     topics: int
     events_per_s: float
     uptime_s: float
+    ready: bool = True
 
 
 @frozen(kw_only=True)

@@ -38,10 +38,15 @@ class Topics:
 
     _hub: Hub
     _durable_patterns: tuple[str, ...]
-    _most_durable: int
+    most_durable: int
     is_durable: Callable[[str], bool] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.keep_as(self._durable_patterns, self.most_durable)
+
+    def keep_as(self, durable_patterns: tuple[str, ...], most_durable: int) -> None:
+        """Have other topics be durable from here on."""
+        self._durable_patterns, self.most_durable = durable_patterns, most_durable
         # Clients choose the names, so the cache has a size.
         self.is_durable = lru_cache(maxsize=4096)(self._is_durable)
 
@@ -53,9 +58,9 @@ class Topics:
     @writes(Publish, when=lambda self, command: self.is_durable(command.topic) and command.topic not in OWN_TOPICS)
     async def publish_durable(self, tx: Transaction, writes: Sequence[Write[Publish]]) -> Sequence[Outcome]:
         commands = [write.command for write in writes]
-        refused = await store.ensure_topics(tx.conn, {command.topic for command in commands}, self._most_durable)
+        refused = await store.ensure_topics(tx.conn, {command.topic for command in commands}, self.most_durable)
         return [
-            Outcome(NoRoom(self._most_durable))
+            Outcome(NoRoom(self.most_durable))
             if command.topic in refused
             else Outcome(
                 _published, (CustomEvent(command.topic, command.type, codec.tight(orjson.dumps(command.payload))),)

@@ -11,7 +11,6 @@ from attrs import frozen
 from werkzeug.datastructures import Headers
 
 from ngos.auth.grants import Family, Identity
-from ngos.config import Settings
 from ngos.gateway.access import Access
 from ngos.gateway.door import Door
 from ngos.protocol.faults import ClientError
@@ -26,7 +25,6 @@ _INVALID: Final = {"WWW-Authenticate": 'Bearer realm="ngos", error="invalid_toke
 class Gate:
     """Who is let through to what. Every method raises Rejection: 401 with WWW-Authenticate, 403, or 429."""
 
-    _settings: Settings
     _access: Access
     _door: Door
 

@@ -50,7 +50,11 @@ _REJECTED: Final = {status: code for code, status in _STATUS.items()}
 
 @define(eq=False)
 class Parts:
-    """What the routes are about. `unready` says why the server can't serve; nothing: it can."""
+    """What the routes are about.
+
+    `unready` says why the server can't serve; nothing: it can. `closed` says why it takes neither connections nor
+    commands; None: it does, if only to say `unavailable`.
+    """
 
     settings: Settings
     gate: Gate
@@ -59,6 +63,7 @@ class Parts:
     once: Once
     collector: Collector
     unready: Callable[[], Awaitable[list[str]]]
+    closed: Callable[[], str | None]
 
 
 _NO_MESSAGES: Final = trio.open_memory_channel[Any](0)[1]
@@ -99,14 +104,14 @@ def make_site(parts: Parts) -> QuartTrio:
     """The app. It owns nothing: all state is in `parts`."""
     site = _Site("ngos", static_folder=None)
     site.config["MAX_CONTENT_LENGTH"] = parts.settings.message_bytes
-    settings, gate, connections = parts.settings, parts.gate, parts.connections
+    gate, connections = parts.gate, parts.connections
 
     @site.websocket("/ws")
     async def ws() -> None:
-        guard.check_origin(websocket.headers, settings.allowed_origins)
+        guard.check_origin(websocket.headers, parts.settings.allowed_origins)
         client_id = guard.check_client_id(websocket.args.getlist("client_id"))
-        if connections.draining:
-            raise guard.Rejection(503, "restarting")
+        if reason := parts.closed():
+            raise guard.Rejection(503, reason)
         identity = await gate.let_connect(websocket.headers)
         if connections.is_full:
             raise guard.Rejection(503, "the server is full")
@@ -151,7 +156,7 @@ def make_site(parts: Parts) -> QuartTrio:
 
     @site.post("/ws/broadcast")
     async def broadcast() -> Response:
-        guard.check_not_foreign(request.headers, settings.allowed_origins)
+        guard.check_not_foreign(request.headers, parts.settings.allowed_origins)
         await gate.let_administer(request)
         publish = await _posted("broadcast")
         recipients = connections.broadcast(publish.type, orjson.dumps(publish.payload))
@@ -159,8 +164,10 @@ def make_site(parts: Parts) -> QuartTrio:
 
     @site.post("/ws/publish/<topic>")
     async def publish(topic: str) -> Response:
-        guard.check_not_foreign(request.headers, settings.allowed_origins)
+        guard.check_not_foreign(request.headers, parts.settings.allowed_origins)
         await gate.let_publish(request, topic, request.content_length or 0)
+        if reason := parts.closed():
+            raise guard.Rejection(503, reason)
         command = await _posted(topic)
         subscribers = parts.hub.counts().get(topic, 0)
         reply = await parts.once(command, HTTP_CLIENT_ID)

@@ -24,6 +24,7 @@ from ngos.services.topics import Topics
 class Nobody:
     """A connection that follows nothing."""
 
+    settings: Settings = Settings()  # noqa: RUF009 - frozen
     subscriptions: dict[str, Any] = field(factory=dict)
 
 
@@ -41,7 +42,7 @@ async def test_nothing_stays_of_a_subscribe_that_failed(cancelled: bool) -> None
 
     hub, history = Hub(read_extent), object()
     nobody: Any = None
-    session = Session(nobody, Refusals(), hub, history, fail, Topics(hub, (), 100), Settings())  # type: ignore[arg-type]
+    session = Session(nobody, Refusals(), hub, history, fail, Topics(hub, (), 100))  # type: ignore[arg-type]
     ahead = Subscribe(topic="tokens", since=11)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)

@@ -194,7 +194,7 @@ async def open_node(
         history = History(pool, hub.encode)
         settings, refusals = settings_for(database_url), Refusals()
         access = Access(None, settings, refusals, time.time)
-        session = Session(access, refusals, hub, history, read_extent, topics, settings)
+        session = Session(access, refusals, hub, history, read_extent, topics)
         registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)

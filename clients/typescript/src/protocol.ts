@@ -348,6 +348,7 @@ export interface SystemStatus {
   topics: number;
   events_per_s: number;
   uptime_s: number;
+  ready: boolean;
 }
 
 /** Message `system.draining`, event on `system`. */
