@@ -35,6 +35,8 @@ BACKLOG: Final = 4096
 Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has a limit, too (net.core.somaxconn)."""
 HTTP_DRAIN_S: Final = 0.5
 """What an answer over HTTP may still take when the connections have been drained."""
+FIRST_TRY_S: Final = 2.0
+"""How long nobody is let in while the database has not answered yet, nor failed to."""
 STATUS_S: Final = 5.0
 """How often systemd is told in words how we are, where its watchdog does not want to hear of us more often."""
 
@@ -97,6 +99,9 @@ class Daemon:
         """Serve until a signal ends it."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._heed_signals, nursery)
+            # Who waits since before our start need not be told that the database is not there, when it is in a moment.
+            with trio.move_on_after(FIRST_TRY_S):
+                await self._app.readiness.tried.wait()
             await nursery.start(self._serve_then_cancel, nursery.cancel_scope)
             nursery.start_soon(self._tell_systemd)
             nursery.start_soon(self._greet, on_ready)

@@ -34,7 +34,7 @@ class Readiness:
     `prepare` brings the schema up to date, `ask` says what is wrong now, and `tell` is called with True when the server
     becomes ready, and with False when it ceases to be. `prepared`: the schema is such that commands can be tried.
     `ready`: set for good when the server can serve for the first time. `waiting`: what the database said last, for the
-    operator alone.
+    operator alone. `tried`: the database has been tried once, whatever came of it.
     """
 
     _prepare: Callable[[], Awaitable[object]]
@@ -44,6 +44,7 @@ class Readiness:
     prepared: trio.Event = field(init=False, factory=trio.Event)
     ready: trio.Event = field(init=False, factory=trio.Event)
     waiting: str | None = field(init=False, default=None)
+    tried: trio.Event = field(init=False, factory=trio.Event)
 
     async def run(self) -> None:
         """Wait for the database, then look at it until cancelled.
@@ -83,8 +84,10 @@ class Readiness:
                 if str(exc) != self.waiting:
                     self.waiting = str(exc)
                     _log.warning("database.waiting", reason=self.waiting)
+                self.tried.set()
                 await trio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             else:
                 self.waiting = None
                 self.prepared.set()
+                self.tried.set()

@@ -28,33 +28,29 @@ class Told:
 
     async def until(self, start: str) -> str:
         """Read on until the service tells something that begins so; returns that."""
-        with trio.move_on_after(LIMIT_S) as scope:
+        with trio.move_on_after(LIMIT_S):
             while True:
                 message = (await self._socket.recv(4096)).decode()
                 self.messages.append(message)
                 if message.startswith(start):
                     return message
-        raise AssertionError(f"no {start} after {scope.deadline}, but {self.messages}")
+        raise AssertionError(f"it was never told {start}, but {self.messages}")
 
-    def waiting(self) -> list[str]:
-        """What was told by now and not read."""
-        found = []
-        raw = self._socket.fileno()
-        with socket.socket(fileno=os.dup(raw)) as plain:
-            plain.setblocking(False)
+    def all_so_far(self) -> list[str]:
+        """Read what was told by now."""
+        with socket.socket(fileno=os.dup(self._socket.fileno())) as same:
             try:
                 while True:
-                    found.append(plain.recv(4096).decode())
+                    self.messages.append(same.recv(4096, socket.MSG_DONTWAIT).decode())
             except BlockingIOError:
-                return found
+                return self.messages
 
 
 @contextmanager
 def notify_socket(folder: Path) -> Iterator[Told]:
     """A notify socket, as `Told.path` says."""
     path = str(folder / "notify")
-    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
-        trio_free = socket.socket(fileno=os.dup(ours.fileno()))
-        with trio_free:
-            trio_free.bind(path)
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    plain.bind(path)
+    with trio.socket.from_stdlib_socket(plain) as ours:
         yield Told(path, ours)
