@@ -181,7 +181,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await nursery.start(_core("committer", committer.run, connections))
             if verifier is not None and settings.auth_jwks_url is not None:
                 await nursery.start(_core("verifier", verifier.run, connections))
-            nursery.start_soon(_core("readiness", readiness.run, connections))
+            nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
             nursery.start_soon(_core("status", connections.tell_status, connections))
             pulses = (committer.pulse, relay.pulse)

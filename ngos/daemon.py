@@ -126,7 +126,7 @@ class Daemon:
         )
         scope.cancel()
 
-    async def _heed_signals(
+    async def _heed_signals(  # noqa: ASYNC114 - started here only
         self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

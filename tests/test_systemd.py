@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import signal
 import socket
 import sys
@@ -17,6 +17,7 @@ from ngos.client.callbacks import Callbacks
 from ngos.client.trio import connect
 from tests.daemons import LIMIT_S, NGOS, Daemon, daemon
 from tests.postgres.way import Way
+from tests.programs import needed
 from tests.systemd import ACTIVATED, notify_socket
 from tests.web.wire import request
 
@@ -54,8 +55,7 @@ async def test_the_watchdog_of_a_process_that_stands_still(database_url: str, tm
             for _ in range(3):
                 await told.until("WATCHDOG=1")
             server.process.send_signal(signal.SIGSTOP)
-            while (Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[0]) != "T":
-                await trio.lowlevel.checkpoint()
+            await trio.to_thread.run_sync(os.waitid, os.P_PID, server.process.pid, os.WSTOPPED | os.WNOWAIT)
             told.all_so_far()
             told.messages.clear()
             with trio.move_on_after(limit_s):
@@ -125,8 +125,7 @@ async def test_a_socket_of_the_world_without_authentication(database_url: str) -
 
 async def test_activated_by_its_first_client(database_url: str) -> None:
     """Tries to lose the very connection that starts the server, or what it says, by systemd's own tool."""
-    activate = shutil.which("systemd-socket-activate")
-    assert activate is not None, "systemd-socket-activate is not here: install systemd"
+    activate = needed("systemd-socket-activate")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = (activate, "-l", f"127.0.0.1:{port}", "-E", "NGOS_DATABASE_URL", *NGOS)
@@ -182,7 +181,9 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
                 for number in range(CLIENTS + 1)
             ]
 
-            async def watch(number: int, *, task_status: trio.TaskStatus[None]) -> None:
+            async def watch(  # noqa: ASYNC114 - started here only
+                number: int, *, task_status: trio.TaskStatus[None]
+            ) -> None:
                 async with connect(url, callbacks=callbacks[number]) as client, client.subscribe("tokens") as events:
                     task_status.started()
                     async for event in events:

@@ -263,10 +263,10 @@ def _dying_with_parent(command: list[str]) -> list[str]:
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return command
-    told = subprocess.run([setpriv, "--help"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if b"--pdeathsig" not in told.stdout:
-        return command
-    return [setpriv, "--pdeathsig", "INT", "--", *command]
+    prefix = [setpriv, "--pdeathsig", "INT", "--"]
+    # Old ones don't know it, and a filter of system calls may not let it: systemd's, which ends what is left itself.
+    tried = subprocess.run([*prefix, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return [*prefix, *command] if tried.returncode == 0 else command
 
 
 def _calm(account: Account | None) -> dict[str, Any]:

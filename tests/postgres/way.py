@@ -34,7 +34,7 @@ class Way:
         assert self._scope is not None
         self._scope.cancel()
 
-    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC114 - started here only
         path = self._folder / ".s.PGSQL.5432"
         with trio.CancelScope() as self._scope:
             plain = socket.socket(socket.AF_UNIX)

@@ -76,6 +76,8 @@ async def _read_answer(protocol: h11.Connection, stream: trio.SocketStream) -> A
     body = b""
     while True:
         event = protocol.next_event()
+        if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
+            return Answer(101, {}, b"")
         if event is h11.NEED_DATA:
             protocol.receive_data(await stream.receive_some())
         elif isinstance(event, h11.Response):
@@ -175,10 +177,11 @@ def upgrade(host: str, port: int, target: str = "/ws", headers: Mapping[str, str
 
 
 async def knock(base: str, target: str = "/ws", headers: Mapping[str, str] | None = None) -> Answer:
-    """Ask for a WebSocket that the server refuses, and return how it does."""
+    """Ask for a WebSocket, and return how the server refuses it; 101 if it does not."""
     host, port = origin_of(base)
     protocol = h11.Connection(h11.CLIENT)
-    protocol.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    offer = [("Host", "x"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+    protocol.send(h11.Request(method="GET", target="/", headers=offer))
     protocol.send(h11.EndOfMessage())
     with trio.fail_after(ANSWER_S):
         async with await trio.open_tcp_stream(host, port) as stream:
