@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from quart_trio import QuartTrio
 
 from ngos.auth.verifier import AuthTerms, Verifier
 from ngos.config import Settings
+from ngos.distribution import Distribution
 from ngos.errors import Defect, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
 from ngos.gateway.connections import Connections
@@ -27,7 +29,9 @@ from ngos.gateway.limits import Refusals
 from ngos.gateway.once import Once
 from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
+from ngos.gateway.tally import Tally
 from ngos.incidents import report
+from ngos.lag import watch_lag
 from ngos.log import store
 from ngos.log.committer import Committer
 from ngos.log.history import History
@@ -38,6 +42,7 @@ from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.protocol.close import CloseCode
 from ngos.pulse import Pulse
 from ngos.readiness import Readiness
@@ -46,6 +51,7 @@ from ngos.services.graph import Graph
 from ngos.services.paths import Paths
 from ngos.services.tokens import Tokens
 from ngos.services.topics import Topics, now_ms
+from ngos.tracing import open_traces
 from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
 from ngos.web.site import Parts, make_site
@@ -131,16 +137,20 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 return [reason]
             try:
                 async with pool.connection(query_s=READY_S) as conn:
-                    await store.read_extent(conn, "tokens", topics.most_durable)
+                    extents = await store.read_extents(conn, sorted(OWN_DURABLE_TOPICS))
             except StorageUnavailable:
                 return ["the database does not answer"]
+            relay.heads.update({topic: extent.seq for topic, extent in extents.items()})
             return []
 
         hub = Hub(read_extent, deliver)
         history = History(pool, hub.encode)
+        traces = await stack.enter_async_context(open_traces(settings.traces_url, settings.traces_share))
+        tally = Tally(traces)
+        lag_s = Distribution()
         stuck_s = settings.database_query_s + STUCK_S
         relay = Relay(hub, pool, Pulse("relay", stuck_s))
-        committer = Committer(pool, relay, Pulse("committer", stuck_s))
+        committer = Committer(pool, relay, Pulse("committer", stuck_s), traces)
         topics = Topics(hub, settings.durable_topics, settings.durable_topic_names)
         refusals = Refusals()
         access = Access(verifier, settings, refusals, time.time)
@@ -150,7 +160,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
         )
         door = Door(settings, refusals)
-        connections = Connections(access, door, refusals, registry, committer, hub, settings, now_ms)
+        connections = Connections(access, door, refusals, tally, registry, committer, hub, settings, now_ms)
         readiness = Readiness(prepare, ask, connections.tell_ready)
 
         async def unready() -> list[str]:
@@ -170,8 +180,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             gate=Gate(access, door),
             connections=connections,
             hub=hub,
-            once=Once(registry, committer),
-            collector=Collector(connections, committer, hub, session, retention, pool),
+            once=Once(registry, committer, tally),
+            collector=Collector(connections, committer, relay, hub, session, retention, pool, lag_s),
             unready=unready,
             closed=closed,
         )
@@ -184,6 +194,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
             nursery.start_soon(_core("status", connections.tell_status, connections))
+            nursery.start_soon(_core("lag", partial(watch_lag, lag_s), connections))
             pulses = (committer.pulse, relay.pulse)
             site = make_site(parts)
             yield App(

@@ -228,6 +228,15 @@ class Settings:
     status_interval_s: float = field(
         default=5.0, validator=ge(0.1), metadata={"help": "Seconds between two system.status events."}
     )
+    traces_url: str | None = field(
+        default=None,
+        metadata={"help": "Where traces go, by OTLP over HTTP, as http://127.0.0.1:4318/v1/traces; none: nowhere."},
+    )
+    traces_share: float = field(
+        default=0.01,
+        validator=and_(ge(0), le(1)),
+        metadata={"help": "Share of the commands that are traced, where their sender has not decided that."},
+    )
     log_format: str = field(
         default="console", validator=in_(("console", "json")), metadata={"help": "console or json."}
     )
@@ -245,7 +254,7 @@ RESTART: Final = frozenset(
     {
         *("host", "port", "database_url", "data_dir", "database_pool_size", "database_connect_s", "database_query_s"),
         *("allow_anonymous", "auth_mode", "auth_jwks_url", "auth_jwks_age_s", "auth_jwks_timeout_s", "proxies"),
-        *("compression", "log_format"),
+        *("compression", "log_format", "traces_url", "traces_share"),
     }
 )
 """Settings that are the same from start to end; SIGHUP changes all others."""

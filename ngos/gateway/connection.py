@@ -1,9 +1,7 @@
 """One connection: a nursery of reader, writer and heartbeat, ended by a verdict.
 
-The way of a command: `transport.take` -> `codec.decode` -> registry -> a write goes to the committer and the reader
-goes on; anything else waits until the writes before it are answered, and is answered before the reader goes on. So
-commands take effect in the order sent, replies come in that order, and a read sees the writes before it. What is sent,
-and when, is the outbox's affair; the writer is its task.
+What is read, and how it is answered, is the reader's affair; what is sent, and when, the outbox's, whose task the
+writer is.
 """
 
 from __future__ import annotations
@@ -17,39 +15,27 @@ import structlog
 import trio
 from attrs import define, field
 
-from ngos.auth.grants import EVERYTHING, Grant, Identity
+from ngos.auth.grants import Grant, Identity
 from ngos.config import Settings
-from ngos.errors import StorageUnavailable
-from ngos.gateway.access import permit
-from ngos.gateway.coroutines import but_first, only_cancelled
+from ngos.gateway.coroutines import only_cancelled
 from ngos.gateway.heartbeat import is_silent
-from ngos.gateway.limits import FRAME_COMMANDS, LISTENERS, Limit, Pace, Refusals, topic_of
+from ngos.gateway.limits import Limit, Pace, Refusals
 from ngos.gateway.mailbox import Backlog, Mailbox
 from ngos.gateway.outbox import Outbox
+from ngos.gateway.reader import Reader
 from ngos.gateway.registry import Registry
 from ngos.gateway.replay import Replay
-from ngos.gateway.transport import NO_OUTLET, BinaryMessage, Outlet, PeerLeft, Transport
+from ngos.gateway.tally import Tally
+from ngos.gateway.transport import NO_OUTLET, Outlet, Transport
 from ngos.gateway.turn import Turn
-from ngos.incidents import incident
 from ngos.log.committer import Committer
-from ngos.log.replies import CommandKey
-from ngos.log.write import Answer, Encoded, Write
 from ngos.protocol import codec
 from ngos.protocol.close import CloseCode
-from ngos.protocol.codec import Received
-from ngos.protocol.faults import ClientError, CommandFailed, DecodeError, ErrorCode, rate_limited, unavailable
-from ngos.protocol.messages import ErrorReply, Message
+from ngos.protocol.messages import Message
 from ngos.protocol.parcel import Parcel
-from ngos.services.handlers import Call
 
 _log = structlog.get_logger("ngos.connection")
 
-FEW_FRAMES: Final = 16
-"""Pings and fragments in one read that are no flood."""
-STRANGERS_COMMANDS: Final = 64
-"""Commands that may be refused to who has not said who he is; then he has to go, before his time is over."""
-HELPED: Final = 100
-"""Commands of a connection that may fail before it is not told any more what it may have meant (150 µs each)."""
 DEAF: Final = frozenset({CloseCode.TRY_AGAIN_LATER, CloseCode.NO_SIGN_OF_LIFE})
 """Verdicts after which nothing that waits is sent: the peer does not read."""
 DEAF_CLOSE_S: Final = 0.75
@@ -74,6 +60,7 @@ class Connection:
     _own_turn: Turn
     _audience: Callable[[str | None], int]
     _refusals: Refusals
+    _tally: Tally
     _transport: Transport
     _registry: Registry
     _committer: Committer
@@ -82,16 +69,12 @@ class Connection:
     _backlog: Backlog
     outlet: Outlet = field(init=False)
     outbox: Outbox = field(init=False)
+    reader: Reader = field(init=False)
     identity: Identity | None = field(init=False, default=None)
     subscriptions: dict[str, Replay | None] = field(init=False, factory=dict)
     verdict: CloseCode | None = field(init=False, default=None)
-    commands: int = field(init=False, default=0)
     _scope: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _nursery: trio.Nursery = field(init=False)
-    _failed: int = field(init=False, default=0)
-    _undone: int = field(init=False, default=0)
-    _progress: trio.Event | None = field(init=False, default=None)
-    _handling: bool = field(init=False, default=False)
     _turn: trio.Lock | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -102,6 +85,17 @@ class Connection:
             age_s=self.settings.mailbox_age_s,
             on_slow=partial(self.end, CloseCode.TRY_AGAIN_LATER),
             clock_ms=self._clock_ms,
+        )
+        self.reader = Reader(
+            sender=self,
+            transport=self._transport,
+            outbox=self.outbox,
+            registry=self._registry,
+            committer=self._committer,
+            refusals=self._refusals,
+            tally=self._tally,
+            turn=self._own_turn,
+            audience=self._audience,
         )
 
     @property
@@ -123,7 +117,7 @@ class Connection:
         """
         if self.grant is None:
             self._scope.deadline = trio.current_time() + self.settings.auth_timeout_s
-        self._reply(greeting)
+        self.outbox.gather(greeting.TYPE, codec.dump(greeting), None)
         self.outbox.flush()
         try:
             async with trio.open_nursery() as nursery:
@@ -132,12 +126,12 @@ class Connection:
                 try:
                     nursery.start_soon(self._heartbeat)
                     with self._scope:
-                        await self._read()
+                        await self.reader.run()
                     if self.verdict is None:  # it is past its deadline
                         self._unknown_now()
                     if not self.outbox.is_shut:
                         with trio.move_on_after(self.settings.close_s):
-                            await self._undone_below(1)  # what is being committed is answered
+                            await self.reader.undone_below(1)  # what is being committed is answered
                             await self.mailbox.empty()
                 finally:
                     self.outbox.close()  # the committer may still have an answer for us
@@ -219,144 +213,7 @@ class Connection:
             replay.scope.cancel()
         return True
 
-    async def _read(self) -> None:
-        self._own_turn.begin()
-        try:
-            while True:
-                self._handling = True
-                while (data := self._transport.take()) is not None:
-                    if len(data) > self.settings.message_bytes:
-                        self._refusals.count(Limit.MESSAGE_BYTES)
-                        return self.end(CloseCode.MESSAGE_TOO_BIG)
-                    await but_first(self.outbox.flush, self._handle(data))
-                self.outbox.flush()  # before any wait: what the committer answers then must not overtake it
-                if frames := self._transport.bare_frames():
-                    if not self._bear(frames):
-                        return self.end(CloseCode.TOO_MANY_MESSAGES)
-                    if frames > FEW_FRAMES:
-                        await self._own_turn.give()
-                self._handling = False
-                await self._transport.more()
-                self._own_turn.begin()
-        except BinaryMessage:
-            return self.end(CloseCode.BINARY_MESSAGE)
-        except PeerLeft as exc:
-            self.outbox.shut()
-            if exc.code == CloseCode.MESSAGE_TOO_BIG:
-                self._refusals.count(Limit.MESSAGE_BYTES)
-            return self.end(CloseCode.of_peer(exc.code))
-        finally:
-            self.outbox.flush()
-
-    def _bear(self, frames: int) -> bool:
-        """Charge frames that can't be answered; False: there have been too many, and nobody to tell so first."""
-        if self.pace.admit(0, trio.current_time(), frames * FRAME_COMMANDS):
-            self._refusals.count(Limit.OVER_LIMIT_S)
-            return False
-        return True
-
-    async def _handle(self, data: bytes) -> None:
-        self.commands += 1
-        now = trio.current_time()
-        if self._own_turn.is_over(now):
-            await self._own_turn.give()
-            now = trio.current_time()
-        command_id = None
-        try:
-            if wait_s := self.pace.admit(len(data), now):
-                command_id = codec.id_in(data)
-                raise rate_limited(wait_s)
-            received = codec.decode(data, self.settings.message_depth, suggests=self._failed < HELPED)
-            command_id = received.id
-            if self.grant is not EVERYTHING:
-                permit(received.command, self.grant)
-            cost = received.command.cost() + self._audience(topic_of(received.command)) // LISTENERS
-            if cost > 1:
-                self.pace.spend(cost - 1, now)
-        except ClientError as exc:
-            if self._undone:
-                await self._undone_below(1)
-            if self.mailbox.is_high:
-                await self._room_for_replies()
-            self._fail(exc, exc.command_id if isinstance(exc, DecodeError) else command_id)
-            self._failed += 1
-            if exc.code is ErrorCode.RATE_LIMITED and self.pace.is_too_long():
-                self.end(CloseCode.TOO_MANY_MESSAGES)
-            elif self.grant is None and self.commands > STRANGERS_COMMANDS:
-                self.end(CloseCode.UNAUTHENTICATED)
-            return
-        entry = self._registry[type(received.command)]
-        handler = entry.write_of(received.command)
-        if handler is not None:
-            if self._undone >= self.settings.in_flight:
-                self._refusals.count(Limit.IN_FLIGHT)
-                await self._undone_below(self.settings.in_flight)
-            if self.mailbox.is_high:
-                await self._room_for_replies()
-            self._undone += 1
-            answer = partial(self._answer_write, received.id)
-            key = None
-            if received.id is not None and self.subject is not None:
-                key = CommandKey(self.subject, received.id, received.hash())
-            write = Write(handler, received.command, self, self.client_id, received.size_bytes, answer, key)
-            try:
-                await self._committer.submit(write)
-            except trio.Cancelled:
-                self._undone -= 1  # it was not queued
-                raise
-        else:
-            assert entry.answer is not None
-            if self._undone:
-                await self._undone_below(1)
-            if self.mailbox.is_high:
-                await self._room_for_replies()
-            await self._answer(received, entry.answer)
-
-    async def _room_for_replies(self) -> None:
-        """Wait until the client has read so many of its replies that more may be made."""
-        self.outbox.flush()  # now, because it may end the very wait that follows: see `but_first`
-        await self.mailbox.low()
-
-    async def _answer(self, received: Received, answer: Callable[..., object]) -> None:
-        try:
-            reply = await answer(received.command, Call(received.id, self.client_id, self))  # type: ignore[misc]
-        except CommandFailed as exc:
-            self._fail(exc, received.id)
-        except StorageUnavailable as exc:
-            _log.warning("read.failed", command=received.command.TYPE, reason=str(exc))
-            self._fail(unavailable(), received.id)
-        except Exception as exc:
-            self._fail(incident("read.defect", exc, command=received.command.TYPE), received.id)
-        else:
-            # No checkpoint since the handler: after `subscribed` no event can have come before it.
-            self._reply(reply, received.id)
-
-    def _fail(self, failure: CommandFailed, command_id: str | None) -> None:
-        self._refusals.note(failure)
-        self._reply(ErrorReply.of(failure, command_id), command_id)
-
-    def _reply(self, message: Message, reply_to: str | None = None) -> None:
-        self.outbox.gather(message.TYPE, codec.dump(message), reply_to)
-
-    def _answer_write(self, command_id: str | None, answer: Answer) -> None:
-        """Called by the committer, in whose task nothing may fail or wait."""
-        self._undone -= 1
-        if self._progress is not None:
-            self._progress.set()
-        if not isinstance(answer, Encoded):
-            self._refusals.note(answer)
-            error = ErrorReply.of(answer, command_id)
-            answer = Encoded(error.TYPE, codec.dump(error))
-        self.outbox.answer(answer, command_id, more_follow=self._undone > 0)
-
-    async def _undone_below(self, limit: int) -> None:
-        """Wait until fewer than `limit` writes are in the committer."""
-        while self._undone >= limit:
-            self._progress = trio.Event()
-            await self._progress.wait()
-        self._progress = None
-
     async def _heartbeat(self) -> None:
         # While we are busy with its command, the peer has no way to be heard.
-        if await is_silent(self._transport, self.settings, is_busy=lambda: self._handling):
+        if await is_silent(self._transport, self.settings, is_busy=lambda: self.reader.is_busy):
             self.end(CloseCode.NO_SIGN_OF_LIFE)

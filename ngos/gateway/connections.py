@@ -23,6 +23,7 @@ from ngos.gateway.door import Door
 from ngos.gateway.limits import Limit, Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Registry
+from ngos.gateway.tally import Tally
 from ngos.gateway.transport import Transport
 from ngos.gateway.turn import Turn, make_slots
 from ngos.incidents import incident
@@ -60,6 +61,7 @@ class Connections:
     access: Access
     door: Door
     refusals: Refusals
+    tally: Tally
     _registry: Registry
     _committer: Committer
     _hub: Hub
@@ -134,6 +136,7 @@ class Connections:
             own_turn=Turn(self._slots),
             audience=self._hub.audience,
             refusals=self.refusals,
+            tally=self.tally,
             transport=transport,
             registry=self._registry,
             committer=self._committer,
@@ -168,7 +171,7 @@ class Connections:
             if verdict.is_misdeed:
                 self.door.misdeed(address)
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
-            _log.info("connection.closed", verdict=verdict.name, commands=connection.commands)
+            _log.info("connection.closed", verdict=verdict.name, commands=connection.reader.commands)
 
     def _identify(self, connection: Connection, identity: Identity) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -33,6 +34,7 @@ class Door:
     _settings: Settings
     _refusals: Refusals
     open: int = field(init=False, default=0)
+    rejections: Counter[int] = field(init=False, factory=Counter)
     is_proxy: Callable[[str], bool] = field(init=False)
     _addresses: Ledger[str] = field(init=False)
     _proxies: list[IPv4Network | IPv6Network] = field(init=False)
@@ -95,6 +97,10 @@ class Door:
         while hops and self.is_proxy(address):
             address = hops.pop()
         return address
+
+    def rejected(self, status: int) -> None:
+        """Count a WebSocket that was refused, or a connection that was turned away, by the status of the answer."""
+        self.rejections[status] += 1
 
     def timed_out(self) -> None:
         """Count a connection whose request did not come in time."""

@@ -65,6 +65,8 @@ class FrameStream(WSStream):
         elif self.state is ASGIWebsocketState.HANDSHAKE and message["type"] == "websocket.accept":
             await self._accept(message)
         elif self.state is not ASGIWebsocketState.CONNECTED:
+            if message["type"] == "websocket.http.response.start":
+                self._count(message["status"])
             await super().app_send(message)
         elif message["type"] == "websocket.send":
             assert self.channel is not None
@@ -180,12 +182,18 @@ class FrameStream(WSStream):
         await super().app_send(None)
 
     async def _refuse(self, status: int) -> None:
+        self._count(status)
         headers = [(b"content-length", b"0"), (b"connection", b"close")]
         if status == 426:
             headers.append((b"sec-websocket-version", b"13"))
         await self.send(Response(stream_id=self.stream_id, status_code=status, headers=headers))
         await self.send(EndBody(stream_id=self.stream_id))
         await self.send(StreamClosed(stream_id=self.stream_id))
+
+    def _count(self, status: int) -> None:
+        door = getattr(self.config, "door", None)
+        if door is not None:
+            door.rejected(status)
 
 
 def _answer(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -120,6 +120,8 @@ class _Listener:
             raise
         address = str(name[0]) if isinstance(name, tuple) else ""
         status = self._door.enter(address) if self._door is not None else 0
+        if status and self._door is not None:
+            self._door.rejected(status)
         if not status:
             self._nursery.start_soon(self._let_in, peer, address)
         elif self._turning_away < TURNED_AWAY:

@@ -14,6 +14,9 @@ from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 from ngos.services.handlers import AnswerMark, Call, WriteMark
 
+Answering = Callable[[Any, Call], Awaitable[Reply]]
+"""Answers a command at once. Raises CommandFailed and StorageUnavailable."""
+
 
 @define
 class Entry:
@@ -21,7 +24,7 @@ class Entry:
 
     write: Handler | None = None
     when: Callable[[Any], bool] | None = None
-    answer: Callable[[Any, Call], Awaitable[Reply]] | None = None
+    answer: Answering | None = None
 
     def write_of(self, command: Command) -> Handler | None:
         """The handler, if this command is a write."""
@@ -63,5 +66,5 @@ class Registry:
         return self.entries[command]
 
 
-def _without_call(function: Callable[[Any], Awaitable[Reply]]) -> Callable[[Any, Call], Awaitable[Reply]]:
+def _without_call(function: Callable[[Any], Awaitable[Reply]]) -> Answering:
     return lambda command, _call: function(command)

@@ -68,6 +68,9 @@ class Door(Protocol):
 
     def leave(self, address: str) -> None: ...
 
+    def rejected(self, status: int) -> None:
+        """A WebSocket was refused with this status."""
+
     def timed_out(self) -> None:
         """The first request of a connection did not come in time."""
 

@@ -11,6 +11,7 @@ An answer is in its connection's mailbox before the event is: the relay is told 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +22,7 @@ import trio
 from attrs import define, field
 
 from ngos.config import MIB
+from ngos.distribution import SIZES, Distribution
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import replies, store
@@ -32,9 +34,10 @@ from ngos.log.replies import Given, Kept
 from ngos.log.sql import Transaction
 from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool
-from ngos.protocol.catalog import OWN_DURABLE_TOPICS
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS, label_of
 from ngos.protocol.faults import unavailable
 from ngos.pulse import Pulse
+from ngos.tracing import Traces
 
 TRIES: Final = 3
 """How often a batch is tried that another node's transaction gets in the way of."""
@@ -52,14 +55,16 @@ _log = structlog.get_logger("ngos.committer")
 
 @define
 class CommitterStats:
-    """Counts since the start."""
+    """Counts since the start. `events_of`: by topic, those that clients name in one, `CUSTOM`."""
 
     batches: int = 0
     writes: int = 0
     events: int = 0
     failures: int = 0
     replayed: int = 0
-    commit_s: float = 0.0
+    commit_s: Distribution = field(factory=Distribution)
+    batch_writes: Distribution = field(factory=lambda: Distribution(SIZES))
+    events_of: Counter[str] = field(factory=Counter)
 
 
 @define(eq=False)
@@ -69,12 +74,18 @@ class Committer:
     _pool: Pool
     _relay: Relay
     pulse: Pulse = field(factory=lambda: Pulse("committer", math.inf))
+    _traces: Traces | None = None
     _clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     stats: CommitterStats = field(init=False, factory=CommitterStats)
     _waiting: FairQueue = field(init=False, factory=FairQueue)
     _look_until: float = field(init=False, default=-math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits to be committed, as the clients sent it."""
+        return self._waiting.size_bytes
 
     async def submit(self, write: Write[Any]) -> None:
         """Queue a write; its `answer` is called when it is committed, refused, or failed.
@@ -157,6 +168,7 @@ class Committer:
         self.pulse.beat()
         started = trio.current_time()
         work = Work()
+        span = None if self._traces is None else self._traces.batch([write.span for write in batch])
         try:
             async with self._pool.connection() as conn:
                 tx = Transaction(conn, self._clock())
@@ -167,10 +179,15 @@ class Committer:
                 self._look_until = trio.current_time() + LOOK_S
                 raise StorageContention("a command of the batch was answered before") from exc
             raise
+        finally:
+            if span is not None and self._traces is not None:
+                self._traces.end_batch(span, len(batch), len(work.logged))
         self.stats.batches += 1
         self.stats.writes += len(batch)
         self.stats.events += len(work.logged)
-        self.stats.commit_s += trio.current_time() - started
+        self.stats.batch_writes.observe(len(batch))
+        self.stats.commit_s.observe(trio.current_time() - started)
+        self.stats.events_of.update(label_of(event.topic) for event in work.logged)
         if not given and len(work.answers) == len(batch):
             return [work.answers[write] for write in batch], work.logged  # nothing was sent again
         answers = answers_of(batch, given, work)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -16,10 +16,12 @@ import trio
 from attrs import define, field
 
 from ngos.config import MIB
+from ngos.distribution import Distribution
 from ngos.errors import StorageUnavailable
 from ngos.log.store import Extent, LoggedEvent
-from ngos.log.topic import Subscriber, Topic
+from ngos.log.topic import Batch, Subscriber, Topic
 from ngos.protocol import codec
+from ngos.protocol.catalog import label_of
 from ngos.protocol.parcel import Parcel
 from ngos.protocol.values import Position
 
@@ -55,10 +57,15 @@ class ExtentReader(Protocol):
 
 @define(eq=False)
 class Hub:
-    """See the module. What is not `async` is atomic: no other task runs in between."""
+    """See the module. What is not `async` is atomic: no other task runs in between.
+
+    `lag_s`: from the commit to when every subscriber's socket, or mailbox, had the events, by batch and topic.
+    """
 
     _read_extent: ExtentReader
     _deliver: Deliver = offer_to_each
+    lag_s: Distribution = field(init=False, factory=Distribution)
+    ephemeral_of: Counter[str] = field(init=False, factory=Counter)
     deliveries: int = field(init=False, default=0)
     events: int = field(init=False, default=0)
     _topics: dict[str, Topic] = field(init=False, factory=dict)
@@ -155,15 +162,19 @@ class Hub:
 
         Without a checkpoint while the topic's channel has room, so that a reply can be offered before the event is.
         """
+        self.ephemeral_of[label_of(event.topic)] += 1
         topic = self._topics.get(event.topic)
         if topic is not None:
-            await self.put(topic, (event,))
+            await self.put(topic, (event,), trio.current_time())
 
-    async def put(self, topic: Topic, events: Sequence[LoggedEvent]) -> None:
-        """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them."""
+    async def put(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float | None = None) -> None:
+        """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them.
+
+        `committed_at`: since when, in Trio's time, they could have been delivered.
+        """
         while not topic.closed:
             try:
-                topic.send.send_nowait(events)
+                topic.send.send_nowait((events, committed_at))
             except trio.WouldBlock:
                 await topic.drained.wait()
             else:
@@ -190,7 +201,7 @@ class Hub:
         topic = self._topics.get(name)
         if topic is None:
             assert self._nursery is not None, "the hub is not running"
-            topic = Topic(name, *trio.open_memory_channel[Sequence[LoggedEvent]](CHANNEL_BATCHES))
+            topic = Topic(name, *trio.open_memory_channel[Batch](CHANNEL_BATCHES))
             self._topics[name] = topic
             # In an empty context: else it would log the connection id of whoever subscribed first, for ever.
             contextvars.Context().run(self._nursery.start_soon, self._run_topic, topic)
@@ -206,9 +217,10 @@ class Hub:
     async def _run_topic(self, topic: Topic) -> None:
         with topic.scope, topic.send, topic.receive:
             while True:
-                events = list(await topic.receive.receive())
+                batches = [await topic.receive.receive()]
                 while topic.receive.statistics().current_buffer_used:
-                    events.extend(topic.receive.receive_nowait())
+                    batches.append(topic.receive.receive_nowait())
+                events = [event for batch, _ in batches for event in batch]
                 topic.drained.set()
                 topic.drained = trio.Event()
                 while events:
@@ -219,7 +231,15 @@ class Hub:
                         size_bytes += len(messages[-1])
                     await self._fan_out(topic, events[: len(messages)], messages)
                     del events[: len(messages)]
+                    if not events:
+                        self._observe_lag(batches)
                     await trio.lowlevel.checkpoint()
+
+    def _observe_lag(self, batches: Sequence[Batch]) -> None:
+        now = trio.current_time()
+        for _, committed_at in batches:
+            if committed_at is not None:
+                self.lag_s.observe(now - committed_at)
 
     async def _fan_out(self, topic: Topic, events: list[LoggedEvent], messages: list[bytes]) -> None:
         self.events += len(events)

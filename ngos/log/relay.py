@@ -23,6 +23,7 @@ from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
 from ngos.log.topic import Topic
 from ngos.postgres.pool import Pool
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.pulse import Pulse
 
 QUEUE_BATCHES: Final = 64
@@ -37,12 +38,16 @@ _log = structlog.get_logger("ngos.relay")
 
 @define(eq=False)
 class Relay:
-    """See the module. `run` is the one task."""
+    """See the module. `run` is the one task.
+
+    `heads`: the last event of each own durable topic that this node knows of.
+    """
 
     _hub: Hub
     _pool: Pool
     pulse: Pulse = field(factory=lambda: Pulse("relay", math.inf))
-    _queue: deque[Sequence[LoggedEvent]] = field(init=False, factory=deque)
+    heads: dict[str, int] = field(init=False, factory=dict)
+    _queue: deque[tuple[Sequence[LoggedEvent], float]] = field(init=False, factory=deque)
     _compare_at: float = field(init=False, default=math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
@@ -50,6 +55,8 @@ class Relay:
     def advance(self, events: Sequence[LoggedEvent]) -> None:
         """Tell what was committed, before anybody is answered; `announce` follows with the same events."""
         for event in events:
+            if event.topic in OWN_DURABLE_TOPICS and event.seq is not None:
+                self.heads[event.topic] = event.seq
             topic = self._hub.topic(event.topic)
             if topic is not None and event.seq is not None:
                 topic.epoch, topic.head = event.epoch, max(topic.head or 0, event.seq)
@@ -60,7 +67,7 @@ class Relay:
         """Queue committed events for the hub. Without a checkpoint while there is room."""
         # What nobody here is subscribed to needs no way: who subscribes later asks the log for the position.
         if any(self._hub.topic(event.topic) is not None for event in events):
-            await self._enqueue(events)
+            await self._enqueue((events, trio.current_time()))
 
     def doubt(self) -> None:
         """Have every topic compared with the log, soon."""
@@ -85,21 +92,21 @@ class Relay:
                     self._compare_at = min(self._compare_at, trio.current_time() + RETRY_S)
             if not self._queue:
                 continue
-            events = self._queue.popleft()
+            events, committed_at = self._queue.popleft()
             self._room.set()
             for name, of_topic in groupby(sorted(events, key=attrgetter("topic")), key=attrgetter("topic")):
                 topic = self._hub.topic(name)
                 if topic is not None:
-                    await self._relay(topic, list(of_topic))
+                    await self._relay(topic, list(of_topic), committed_at)
 
-    async def _enqueue(self, item: Sequence[LoggedEvent]) -> None:
+    async def _enqueue(self, item: tuple[Sequence[LoggedEvent], float]) -> None:
         while len(self._queue) >= QUEUE_BATCHES:
             self._room = trio.Event() if self._room.is_set() else self._room
             await self._room.wait()
         self._queue.append(item)
         self._arrived.set()
 
-    async def _relay(self, topic: Topic, events: list[LoggedEvent]) -> None:
+    async def _relay(self, topic: Topic, events: list[LoggedEvent], committed_at: float) -> None:
         after = topic.relayed
         if after is not None:
             events = [event for event in events if event.seq is not None and event.seq > after]
@@ -108,7 +115,7 @@ class Relay:
             assert events[0].seq is not None
             if events[0].seq > after + 1:
                 await self._fill(topic, upto=events[0].seq - 1)
-        await self._hub.put(topic, events)
+        await self._hub.put(topic, events, committed_at)
         topic.relayed = events[-1].seq
 
     async def _fill(self, topic: Topic, upto: int) -> None:

@@ -12,6 +12,9 @@ from ngos.log.store import LoggedEvent
 from ngos.log.tail import Tail
 from ngos.protocol.parcel import Parcel
 
+Batch = tuple[Sequence[LoggedEvent], float | None]
+"""Events for a topic's task, and the Trio time at which they were committed, where that is known."""
+
 
 class Subscriber(Protocol):
     """Who gets events: a connection. Its methods never block and never raise; hashable by identity.
@@ -35,8 +38,8 @@ class Topic:
     """
 
     name: str
-    send: trio.MemorySendChannel[Sequence[LoggedEvent]]
-    receive: trio.MemoryReceiveChannel[Sequence[LoggedEvent]]
+    send: trio.MemorySendChannel[Batch]
+    receive: trio.MemoryReceiveChannel[Batch]
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     epoch: str | None = None
     head: int | None = None

@@ -76,7 +76,7 @@ class Handler:
 class Write(Generic[C]):
     """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise.
 
-    With a `key` it has its effect once, however often it is sent.
+    With a `key` it has its effect once, however often it is sent. `span` is its trace's, where there is one.
     """
 
     handler: Handler
@@ -86,3 +86,4 @@ class Write(Generic[C]):
     size_bytes: int
     answer: Callable[[Answer], None]
     key: CommandKey | None = None
+    span: Any = None

@@ -19,6 +19,7 @@ import psycopg
 import trio
 from psycopg.rows import TupleRow
 
+from ngos.distribution import Distribution
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 
@@ -57,15 +58,16 @@ _CONTENTION = ("40001", "40P01")
 
 @attrs.frozen
 class PoolStats:
-    """`size`: open connections, `idle`: those of them that nobody uses, `waiting`: tasks that wait for one."""
+    """`size`: open connections, of `max_size`; `idle`: those that nobody uses; `waiting`: tasks that wait for one."""
 
+    max_size: int
     size: int
     idle: int
     waiting: int
 
 
 class Pool:
-    """Get one from `open_pool`."""
+    """Get one from `open_pool`. `wait_s`: until a connection was there, one that had to be made included."""
 
     def __init__(
         self,
@@ -80,16 +82,18 @@ class Pool:
         self._connect_s = connect_s
         self._query_s = query_s
         self._configure = configure
+        self._max_size = max_size
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         # Last in, first out: the connection used last has its statements prepared and its caches warm.
         self._idle: list[TrioConnection[TupleRow]] = []
         self._in_use: set[TrioConnection[TupleRow]] = set()
         self._closed = False
+        self.wait_s = Distribution()
 
     def stats(self) -> PoolStats:
         """What the pool holds at this moment."""
         idle = len(self._idle)
-        return PoolStats(idle + len(self._in_use), idle, self._slots.statistics().tasks_waiting)
+        return PoolStats(self._max_size, idle + len(self._in_use), idle, self._slots.statistics().tasks_waiting)
 
     @asynccontextmanager
     async def connection(self, *, query_s: float | None = None) -> AsyncIterator[TrioConnection[TupleRow]]:
@@ -103,9 +107,11 @@ class Pool:
         they are defects, or refusals that the caller expects. Cancellation cancels the query in the server.
         """
         limit_s = self._query_s if query_s is None else query_s
+        asked_at = trio.current_time()
         with trio.move_on_after(limit_s) as scope:
             try:
                 connection = await self._acquire()
+                self.wait_s.observe(trio.current_time() - asked_at)
                 try:
                     yield connection
                 finally:

@@ -29,3 +29,10 @@ SYSTEM_TOPIC: Final = "system"
 OWN_TOPICS: Final = frozenset(cls.TOPIC for cls in EVENTS.values())
 """The server's own topics: `publish` to them is forbidden."""
 OWN_DURABLE_TOPICS: Final = OWN_TOPICS - {SYSTEM_TOPIC}
+
+CUSTOM: Final = "custom"
+
+
+def label_of(topic: str) -> str:
+    """The topic where it is one of the server's own; of all others, which clients name, `CUSTOM`."""
+    return topic if topic in OWN_TOPICS else CUSTOM

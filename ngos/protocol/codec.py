@@ -45,13 +45,17 @@ C = TypeVar("C", bound=Command)
 
 @frozen
 class Received:
-    """A command as it arrived. `timestamp_ms` is the sender's own claim; `size_bytes` counts the message."""
+    """A command as it arrived. `timestamp_ms` is the sender's own claim; `size_bytes` counts the message.
+
+    `traceparent` is the sender's trace context, as it is: W3C Trace Context has its form.
+    """
 
     command: Command
     id: str | None
     timestamp_ms: int | None
     size_bytes: int
     _payload: dict[str, Any]
+    traceparent: str | None = None
 
     def hash(self) -> UUID:
         """Tells this command from another (section 6): made of type and payload, whatever the order of its keys.
@@ -97,7 +101,10 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH, *, suggests: bool = True) ->
         message = _unknown(name[:64]) if suggests else "no such command"
         raise DecodeError(ErrorCode.UNKNOWN_TYPE, message, command_id=command_id)
     command = decode_payload(payload, cls, command_id)
-    return Received(command, command_id, timestamp_ms, len(data), payload)
+    traceparent = envelope.get("traceparent")
+    return Received(
+        command, command_id, timestamp_ms, len(data), payload, traceparent if type(traceparent) is str else None
+    )
 
 
 def _is_id(value: Any) -> TypeGuard[str]:

@@ -17,6 +17,7 @@ from ngos.gateway.connection import Connection
 from ngos.gateway.limits import Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
+from ngos.gateway.tally import Tally
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
 from ngos.gateway.turn import Turn, make_slots
 from ngos.log.write import Answer, Encoded, Handler, Write
@@ -202,6 +203,7 @@ def connection_of(
         own_turn=Turn(make_slots()),
         audience=lambda _topic: 0,
         refusals=refusals,
+        tally=Tally(),
         transport=transport,
         registry=registry_of(answer),
         committer=committer or FakeCommitter(),  # type: ignore[arg-type]

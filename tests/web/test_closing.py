@@ -82,7 +82,7 @@ async def test_a_drain_answers_what_is_being_committed(server: Running) -> None:
         await client.message()
         await client.stream.send_all(b"".join(frame(TEXT, create) for create in creates))
         (connection,) = server.app.connections.open.values()
-        while not connection._undone:  # noqa: ASYNC110 - the instant at which they are in the committer
+        while not connection.reader.undone:  # noqa: ASYNC110 - the instant at which they are in the committer
             await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.app.connections.drain, 10)
