@@ -183,6 +183,7 @@ class Link(asyncio.BufferedProtocol):
             elif opcode == FIN | CLOSE:
                 self._why = f"closed {int.from_bytes(payload[:2], 'big') if payload else 1005}"
                 self._write(frame(CLOSE, payload[:2]))
+                asyncio.get_running_loop().call_later(GOODBYE_S, self._abort_if, self.lives)
             elif opcode != FIN | PONG:
                 self.fleet.fault(f"{self.name}: a frame of no kind that was due: {rest[start : start + 100]!r}")
             start = bounds[1]
