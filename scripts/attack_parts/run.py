@@ -94,7 +94,7 @@ class Run:
             await make_world(database_url)
             token = None if tokens is None else tokens.honest.read_text().split()[0]
             server = await start_server(database_url, flags, self.directory / "server.log", token)
-            with _killed_at_end(server.process):
+            with killed_at_end(server.process):
                 return await self._with(server, tokens)
 
     async def _with(self, server: Server, tokens: Tokens | None) -> Account:
@@ -221,7 +221,7 @@ class Run:
         command += ["--ready", str(self.directory / "honest.ready")] if is_honest else []
         with (self.directory / f"{name}.log").open("wb") as log:
             process = start(pinned(1, command), clean_environment(), log)
-        with _killed_at_end(process):
+        with killed_at_end(process):
             yield process
 
     async def _report_of(self, name: str, process: subprocess.Popen[bytes], *, asked: bool = True) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class Run:
 
 
 @contextmanager
-def _killed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def killed_at_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
