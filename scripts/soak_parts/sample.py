@@ -120,7 +120,7 @@ def between(before: Look, now: Look, began: float) -> Sample:
         return sum(per_s(name, getattr(before, who), getattr(now, who)) or 0.0 for who, name in counts)
 
     commits = per_s("ngos_commits_total", before.metrics, now.metrics)
-    commit = per_s("ngos_commit_seconds_total", before.metrics, now.metrics)
+    commit = per_s("ngos_commit_seconds_sum", before.metrics, now.metrics)
     server_cpu = (now.server_cpu_s - before.server_cpu_s) / seconds
     readers_cpu, writers_cpu = sum_per_s(("readers", "cpu_s")), sum_per_s(("writers", "cpu_s"))
     busy = (now.busy_s - before.busy_s) / seconds
