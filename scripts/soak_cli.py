@@ -27,7 +27,7 @@ from soak_parts.sample import Sample
 
 from ngos.errors import NgosError
 
-WIDTH = 190
+WIDTH = 150
 SAY_EVERY_S = 60.0
 
 

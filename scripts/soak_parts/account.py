@@ -2,8 +2,8 @@
 
 The aim for memory, 1 MiB an hour, is what an hour can show, and far below any leak that a request causes: in an hour of
 200 changes a second it is 1.5 bytes a change, or 350 bytes for each of 3,000 clients that come back, while the smallest
-object that Python could keep of either has 40 bytes, and a connection thousands. Memory is the server's own (USS), as
-what it shares with others is not for it to grow by.
+object that Python could keep of either has 40 bytes, and a connection thousands. Memory is
+what the server has made itself (anonymous, swap included): pages of libraries come and go with who else reads them.
 
 The time before is not looked at (`warm_up_min`): at first the latest events fill their 1 MiB for each topic, pages of
 the log that was replayed fill up to 32 MiB, and the allocator of Python keeps arenas of 1 MiB (256 KiB before 3.10)
@@ -98,7 +98,7 @@ def warm_up_min(minutes: float) -> float:
 def memory_slope(account: Account) -> Slope | None:
     """MiB an hour, after the warm-up."""
     samples = account.settled()
-    return slope([s.at_s / 3600 for s in samples], [s.memory.uss_bytes / MIB for s in samples])
+    return slope([s.at_s / 3600 for s in samples], [s.memory.made_bytes / MIB for s in samples])
 
 
 def judge(account: Account) -> list[Verdict]:
@@ -164,7 +164,7 @@ def _memory(account: Account) -> Verdict:
     if not samples:
         return Verdict("memory", State.NOT_JUDGED, "no sample after the warm-up")
     grown = memory_slope(account)
-    first, last = first_and_last([sample.memory.uss_bytes / MIB for sample in samples])
+    first, last = first_and_last([sample.memory.made_bytes / MIB for sample in samples])
     tenths = f"first tenth {first:.1f} MiB, last {last:.1f}, after {account.warm_up_min:.1f} min of warm-up"
     long_s = samples[-1].at_s - samples[0].at_s
     if grown is None or long_s < LONG_ENOUGH_S:

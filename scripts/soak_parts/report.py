@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from attack_parts.account import Latency
@@ -21,8 +21,8 @@ STYLES = {State.GOOD: "green", State.FAILED: "red", State.NOT_JUDGED: "yellow"}
 def line(sample: Sample) -> str:
     """An interval, as it ends."""
     return (
-        f"{sample.at_s / 60:5.1f} min  RSS {sample.memory.rss_bytes / MIB:.1f} USS {sample.memory.uss_bytes / MIB:.1f} "
-        f"MiB  {sample.descriptors} files {_whole(sample.tasks)} tasks  replies {_short(sample.replies)} "
+        f"{sample.at_s / 60:5.1f} min  RSS {sample.memory.rss_bytes / MIB:.1f} anonymous "
+        f"{sample.memory.made_bytes / MIB:.1f} MiB  {sample.descriptors} files {_whole(sample.tasks)} tasks  replies {_short(sample.replies)} "
         f"deliveries {_short(sample.deliveries)} ms  {sample.changes_per_s:.0f} changes "
         f"{sample.deliveries_per_s:,.0f} deliveries/s  cores: server {sample.server_cpu:.0%} readers "
         f"{sample.readers_cpu:.0%} writers {sample.writers_cpu:.0%} others {sample.others_cpu:.0%}  "
@@ -32,7 +32,8 @@ def line(sample: Sample) -> str:
 
 def show(console: Console, account: Account) -> None:
     """Print the whole."""
-    console.print(_table(account))
+    console.print(_table("the server", SERVER, account.samples))
+    console.print(_table("the load; p50 / p99, means of the intervals' / max", LOAD, account.samples))
     ended = ", ".join(f"{why} {n}" for who in (account.readers, account.writers) for why, n in who["ended"].items())
     codes = ", ".join(f"{code}: {count:,}" for code, count in account.closes.items())
     console.print(
@@ -67,57 +68,59 @@ def _say_bounds(console: Console, samples: Sequence[Sample]) -> None:
         console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
-def _table(account: Account) -> Table:
-    table = Table(
-        title="means over each tenth of the run, the max over all of it; latencies in ms", title_justify="left"
-    )
-    names = ("min", "RSS MiB", "USS MiB", "files", "tasks", "replies p50/p99/max", "deliveries p50/p99/max")
-    names += ("sent late p99", "commits/s", "ms each", "mailboxes kB", "changes/s", "deliveries/s")
-    names += ("server", "it waited", "readers", "writers", "others")
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
-    samples = account.samples
+def _table(title: str, columns: Mapping[str, Callable[[Sequence[Sample]], str]], samples: Sequence[Sample]) -> Table:
+    """A row for each tenth of the run."""
+    table = Table(title=f"{title}; each line a tenth of the run", title_justify="left")
+    for name in ("min", *columns):
+        table.add_column(name, justify="right", no_wrap=True)
     count = min(PERIODS, len(samples))
     for number in range(count):
-        table.add_row(*_row(samples[number * len(samples) // count : (number + 1) * len(samples) // count]))
+        some = samples[number * len(samples) // count : (number + 1) * len(samples) // count]
+        table.add_row(f"{some[-1].at_s / 60:.1f}", *(column(some) for column in columns.values()))
     return table
 
 
-def _row(samples: Sequence[Sample]) -> list[str]:
-    return [
-        f"{samples[-1].at_s / 60:.1f}",
-        _mean(samples, lambda s: s.memory.rss_bytes / MIB, ".1f"),
-        _mean(samples, lambda s: s.memory.uss_bytes / MIB, ".1f"),
-        _mean(samples, lambda s: s.descriptors, ".0f"),
-        _mean(samples, lambda s: s.tasks, ",.0f"),
-        _worst([s.replies for s in samples]),
-        _worst([s.deliveries for s in samples]),
-        _mean(samples, lambda s: s.late and s.late.p99_ms, ".1f"),
-        _mean(samples, lambda s: s.commits_per_s, ".0f"),
-        _mean(samples, lambda s: s.commit_ms, ".1f"),
-        _mean(samples, lambda s: None if s.mailbox_bytes is None else s.mailbox_bytes / 1000, ".1f"),
-        _mean(samples, lambda s: s.changes_per_s, ".0f"),
-        _mean(samples, lambda s: s.deliveries_per_s, ",.0f"),
-        _mean(samples, lambda s: s.server_cpu, ".0%"),
-        _mean(samples, lambda s: s.server_waited, ".0%"),
-        _mean(samples, lambda s: s.readers_cpu, ".0%"),
-        _mean(samples, lambda s: s.writers_cpu, ".0%"),
-        _mean(samples, lambda s: s.others_cpu, ".0%"),
-    ]
+def _mean(number: Callable[[Sample], float | None], style: str) -> Callable[[Sequence[Sample]], str]:
+    def show_mean(samples: Sequence[Sample]) -> str:
+        known = [value for sample in samples if (value := number(sample)) is not None]
+        return format(fmean(known), style) if known else ""
+
+    return show_mean
 
 
-def _mean(samples: Sequence[Sample], number: object, style: str) -> str:
-    assert callable(number)
-    known = [value for sample in samples if (value := number(sample)) is not None]
-    return format(fmean(known), style) if known else ""
+def _latencies(latency: Callable[[Sample], Latency | None]) -> Callable[[Sequence[Sample]], str]:
+    def show_latencies(samples: Sequence[Sample]) -> str:
+        known = [found for sample in samples if (found := latency(sample)) is not None]
+        if not known:
+            return ""
+        p50, p99 = fmean(found.p50_ms for found in known), fmean(found.p99_ms for found in known)
+        return f"{p50:.1f} / {p99:.1f} / {max(found.max_ms for found in known):.0f}"
+
+    return show_latencies
 
 
-def _worst(latencies: Sequence[Latency | None]) -> str:
-    known = [latency for latency in latencies if latency is not None]
-    if not known:
-        return ""
-    p50, p99 = fmean(latency.p50_ms for latency in known), fmean(latency.p99_ms for latency in known)
-    return f"{p50:.1f}/{p99:.1f}/{max(latency.max_ms for latency in known):.0f}"
+SERVER: Mapping[str, Callable[[Sequence[Sample]], str]] = {
+    "RSS MiB": _mean(lambda s: s.memory.rss_bytes / MIB, ".1f"),
+    "USS": _mean(lambda s: s.memory.uss_bytes / MIB, ".1f"),
+    "anonymous": _mean(lambda s: s.memory.made_bytes / MIB, ".1f"),
+    "files": _mean(lambda s: s.descriptors, ".0f"),
+    "tasks": _mean(lambda s: s.tasks, ",.0f"),
+    "mailboxes kB": _mean(lambda s: None if s.mailbox_bytes is None else s.mailbox_bytes / 1000, ".1f"),
+    "commits/s": _mean(lambda s: s.commits_per_s, ".0f"),
+    "ms each": _mean(lambda s: s.commit_ms, ".1f"),
+    "core": _mean(lambda s: s.server_cpu, ".0%"),
+    "waited for it": _mean(lambda s: s.server_waited, ".0%"),
+}
+LOAD: Mapping[str, Callable[[Sequence[Sample]], str]] = {
+    "changes/s": _mean(lambda s: s.changes_per_s, ".0f"),
+    "deliveries/s": _mean(lambda s: s.deliveries_per_s, ",.0f"),
+    "replies, ms": _latencies(lambda s: s.replies),
+    "deliveries, ms": _latencies(lambda s: s.deliveries),
+    "sent late, ms": _latencies(lambda s: s.late),
+    "readers' core": _mean(lambda s: s.readers_cpu, ".0%"),
+    "writers'": _mean(lambda s: s.writers_cpu, ".0%"),
+    "all others": _mean(lambda s: s.others_cpu, ".0%"),
+}
 
 
 def _short(latency: Latency | None) -> str:

@@ -34,7 +34,7 @@ from soak_parts.sample import Look, Sample, between, closes, scrape
 
 ANSWER_S = 150.0
 SETTLE_S = 30.0
-STILL_S = 2.0
+STILL_S = 1.0
 STOP_S = 30.0
 LOOK_EVERY_S = 0.5
 DECODERS = 5
@@ -162,6 +162,7 @@ class Run:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed, signals, nursery.cancel_scope)
+                self.say(f"the load has begun: {options.clients} clients, {options.changes_per_s:g} changes a second")
                 rounds = max(1, round(options.minutes * 60 / options.interval_s))
                 for number in range(1, rounds + 1):
                     await trio.sleep_until(began + number * options.interval_s)

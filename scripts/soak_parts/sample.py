@@ -25,11 +25,15 @@ _CLOSED = re.compile(r'ngos_connections_closed_total\{code="(\d+)"\}')
 
 @attrs.frozen
 class Memory:
-    """What a process has in memory: all, its share of what is shared, and what would be free if it ended (swap too)."""
+    """What a process has in memory: all; its share of it; what nobody shares; and what is of no file, or in swap.
+
+    The last is what it has made itself: the others change with who else reads the same libraries.
+    """
 
     rss_bytes: int
     pss_bytes: int
     uss_bytes: int
+    made_bytes: int
 
 
 @attrs.frozen(kw_only=True)
@@ -95,8 +99,8 @@ def memory_of(pid: int) -> Memory:
     """Raises OSError when it is gone."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     kib = {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
-    own = kib["Private_Clean"] + kib["Private_Dirty"] + kib["Swap"]
-    return Memory(kib["Rss"] * KIB, kib["Pss"] * KIB, own * KIB)
+    unshared, made = kib["Private_Clean"] + kib["Private_Dirty"], kib["Anonymous"] + kib["Swap"]
+    return Memory(kib["Rss"] * KIB, kib["Pss"] * KIB, unshared * KIB, made * KIB)
 
 
 def scrape(port: int) -> dict[str, float]:
