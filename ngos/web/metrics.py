@@ -130,6 +130,7 @@ class Collector:
         events = self._committer.stats.events_of + hub.ephemeral_of
         yield _counter("ngos_events", "Events published, by topic.", "topic", {SYSTEM_TOPIC: 0, **events})
         yield GaugeMetricFamily("ngos_subscriptions", "Subscriptions.", sum(hub.counts().values()))
+        yield GaugeMetricFamily("ngos_topics", "Topics with subscribers.", len(hub.counts()))
         yield CounterMetricFamily("ngos_events_published", "Events that subscribers were there for.", hub.events)
         yield CounterMetricFamily("ngos_events_delivered", "Events put into mailboxes.", hub.deliveries)
         yield _histogram("ngos_delivery_seconds", "From the commit to the sockets of all subscribers.", hub.lag_s)

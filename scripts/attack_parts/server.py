@@ -18,6 +18,7 @@ from chaos_parts.server import clean_environment
 
 START_S = 40.0
 ASK_S = 10.0
+_NUMBER = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 _ADDRESS = re.compile(r"^http://\S+:(\d+)$", re.MULTILINE)
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -71,10 +72,10 @@ class Server:
         """All of it. To ask is a connection too: tasks count it, always; descriptors are looked at before."""
         descriptors = self.descriptors()
         shown = await trio.to_thread.run_sync(_metrics, self.port, self.token)
-        pool = shown.get("ngos_pool_connections")
+        pool = sum(shown.get(f'ngos_pool_connections{{state="{state}"}}', 0) for state in ("used", "idle"))
         return Numbers(
             self.memory_bytes(),
-            None if pool is None else descriptors - pool,
+            descriptors - pool if shown else None,
             shown.get("ngos_trio_tasks"),
             shown.get("ngos_connections"),
             shown.get("ngos_subscriptions"),
@@ -112,11 +113,11 @@ async def start_server(database_url: str, flags: Sequence[str], log: Path, token
 
 
 def _metrics(port: int, token: str | None) -> dict[str, int]:
-    """Every number without labels; none where it does not answer."""
+    """Every number, by its name with its labels; none where it does not answer."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         with urlopen(Request(f"http://127.0.0.1:{port}/metrics", headers=headers), timeout=ASK_S) as response:
             text = response.read().decode()
     except OSError:
         return {}
-    return {name: int(float(value)) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
+    return {name: int(float(value)) for name, value in _NUMBER.findall(text)}
