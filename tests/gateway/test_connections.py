@@ -17,7 +17,8 @@ from tests.gateway.fakes import FakeTransport, connection_of
 
 def connections(total_bytes: int) -> Connections:
     parts: Any = None
-    return Connections(parts, parts, parts, parts, parts, parts, parts, Settings(mailbox_total_bytes=total_bytes), lambda: 0)
+    settings = Settings(mailbox_total_bytes=total_bytes)
+    return Connections(parts, parts, parts, parts, parts, parts, parts, settings, lambda: 0)
 
 
 def waiting(all_of_them: Connections, size_bytes: int) -> Connection:
