@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import gc
-import logging
 import math
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -22,17 +18,14 @@ from ngos.app import App, open_app
 from ngos.config import Settings
 from ngos.errors import Defect, SetupError
 from ngos.gateway import frames
-from ngos.gateway.door import is_loopback
 from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
 from ngos.incidents import report
+from ngos.listening import listen, take_over
+from ngos.logs import configure_logging
 from ngos.reload import change_of
 from ngos.systemd import Notifier, inherited_listener
 
-BACKLOG: Final = 4096
-"""Connections that wait to be accepted: as many as may come back at once when a network is there again.
-
-Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has a limit, too (net.core.somaxconn)."""
 HTTP_DRAIN_S: Final = 0.5
 """What an answer over HTTP may still take when the connections have been drained."""
 FIRST_TRY_S: Final = 2.0
@@ -60,10 +53,15 @@ async def serve(
     notifier = Notifier.of(os.environ)
     inherited = inherited_listener(os.environ)
     with listen(settings) if inherited is None else take_over(inherited, settings) as listener:
+        daemon = Daemon(listener, notifier, inherited is not None, reread)
         try:
-            async with open_app(settings) as app:
-                tune_collector()
-                await Daemon(app, listener, notifier, inherited is not None, reread).run(on_ready)
+            async with trio.open_nursery() as nursery:
+                # First of all: a signal during the start ends it in good order, too.
+                await nursery.start(daemon.heed_signals, nursery.cancel_scope)
+                async with open_app(settings) as app:
+                    tune_collector()
+                    await daemon.run(app, on_ready)
+                nursery.cancel_scope.cancel()
         except ExceptionGroup as group:
             for kind in (SetupError, Defect):
                 if (known := group.subgroup(kind)) is not None:
@@ -86,111 +84,114 @@ class Daemon:
     `is_inherited`: the listener is systemd's, which goes on listening when we are gone, for whoever comes next.
     """
 
-    _app: App
     _listener: socket.socket
     _notifier: Notifier
     _is_inherited: bool
     _reread: Callable[[], Settings] | None
+    _app: App | None = field(init=False, default=None)
     _http: ServerConfig = field(init=False, factory=ServerConfig)
     _stop: trio.Event = field(init=False, factory=trio.Event)
     _accepting: trio.CancelScope = field(init=False, factory=trio.CancelScope)
 
-    async def run(self, on_ready: Callable[[str], None]) -> None:
+    async def run(self, app: App, on_ready: Callable[[str], None]) -> None:
         """Serve until a signal ends it."""
+        self._app = app
+        # Who waits since before our start need not be told that the database is not there, when it is in a moment.
+        with trio.move_on_after(FIRST_TRY_S):
+            await app.readiness.tried.wait()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._heed_signals, nursery)
-            # Who waits since before our start need not be told that the database is not there, when it is in a moment.
-            with trio.move_on_after(FIRST_TRY_S):
-                await self._app.readiness.tried.wait()
-            await nursery.start(self._serve_then_cancel, nursery.cancel_scope)
-            nursery.start_soon(self._tell_systemd)
-            nursery.start_soon(self._greet, on_ready)
+            await nursery.start(self._serve_then_cancel, app, nursery.cancel_scope)
+            nursery.start_soon(self._tell_systemd, app)
+            nursery.start_soon(self._greet, app, on_ready)
             await self._stop.wait()
             # Hypercorn gives what is left of HTTP its graceful_timeout, and ends this scope; it must not take longer.
             await trio.sleep(HTTP_DRAIN_S * 1.5)
             nursery.cancel_scope.cancel()
 
-    async def _greet(self, on_ready: Callable[[str], None]) -> None:
-        await self._app.readiness.ready.wait()
+    async def _greet(self, app: App, on_ready: Callable[[str], None]) -> None:
+        await app.readiness.ready.wait()
         host, port = self._listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("server.ready", pid=os.getpid(), address=address)
-        self._notifier.ready(self._status())
+        self._notifier.ready(_status(app))
         on_ready(address)
 
     async def _serve_then_cancel(  # noqa: ASYNC128 - the listener tells that it has started
-        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, app: App, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        await serve_http(
-            self._app, self._listener, self._stop, self._accepting, config=self._http, task_status=task_status
-        )
+        await serve_http(app, self._listener, self._stop, self._accepting, config=self._http, task_status=task_status)
         scope.cancel()
 
-    async def _heed_signals(  # noqa: ASYNC114 - started here only
-        self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    async def heed_signals(  # noqa: ASYNC114 - started in `serve` only
+        self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    self._reload()
-                elif self._stop.is_set() or self._app.connections.draining:
-                    _log.warning("server.cut", signal=signal.Signals(number).name)
-                    self._app.connections.cut()
-                    nursery.cancel_scope.cancel()
-                    return
-                else:
-                    drain_s = self._app.settings.drain_s
-                    _log.info("server.draining", signal=signal.Signals(number).name, seconds=drain_s)
-                    nursery.start_soon(self._drain, drain_s)
+        """Drain, cut or reload as signals say, until cancelled; `everything` is cancelled to end at once."""
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                task_status.started()
+                async for number in signals:
+                    app, name = self._app, signal.Signals(number).name
+                    if number == signal.SIGHUP:
+                        if app is not None:
+                            self._reload(app)
+                    elif app is None or self._stop.is_set() or app.connections.draining:
+                        _log.warning("server.cut", signal=name)
+                        if app is not None:
+                            app.connections.cut()
+                        everything.cancel()
+                    else:
+                        _log.info("server.draining", signal=name, seconds=app.settings.drain_s)
+                        nursery.start_soon(self._drain, app)
 
-    async def _drain(self, drain_s: float) -> None:
+    async def _drain(self, app: App) -> None:
         self._notifier.stopping("draining: clients are told to come back")
         if self._is_inherited:
             self._accepting.cancel()  # who comes now waits in systemd's socket for our successor
-        await self._app.connections.drain(drain_s, at_once=self._is_inherited)
+        await app.connections.drain(app.settings.drain_s, at_once=self._is_inherited)
         self._stop.set()
 
-    def _reload(self) -> None:
+    def _reload(self, app: App) -> None:
         """Read the settings anew; what is wrong with them is a line in the log, and the old ones stay."""
         self._notifier.reloading()
         try:
             if self._reread is None:
                 raise SetupError("there is nothing to read them from")
-            change = change_of(self._app.settings, self._reread())
-            self._app.apply(change.settings)
+            change = change_of(app.settings, self._reread())
+            app.apply(change.settings)
         except SetupError as exc:
             _log.error("settings.rejected", reason=str(exc))
         else:
             configure_http(self._http, change.settings)
             configure_logging(change.settings)
             _log.info("settings.reloaded", changed=list(change.changed), needs_restart=list(change.needs_restart))
-        if self._app.readiness.ready.is_set():
-            self._notifier.ready(self._status())
+        if app.readiness.ready.is_set():
+            self._notifier.ready(_status(app))
 
-    async def _tell_systemd(self) -> None:
+    async def _tell_systemd(self, app: App) -> None:
         """Say how we are, and feed the watchdog while all core tasks go on; until cancelled."""
         interval_s = min(STATUS_S, (self._notifier.watchdog_s or math.inf) / 3)
         was_stuck = False
         while True:
-            stuck = {pulse.name: round(pulse.stuck_s(), 1) for pulse in self._app.pulses if pulse.stuck_s()}
+            stuck = {pulse.name: round(pulse.stuck_s(), 1) for pulse in app.pulses if pulse.stuck_s()}
             if not stuck:
                 self._notifier.alive()
             elif not was_stuck:
                 _log.error("watchdog.starved", stuck_s=stuck)
             was_stuck = bool(stuck)
-            if not self._app.readiness.ready.is_set():
-                self._notifier.starting(self._status(), 3 * STATUS_S + self._app.settings.database_connect_s)
-            elif not self._app.connections.draining:
-                self._notifier.status(self._status())
+            if not app.readiness.ready.is_set():
+                self._notifier.starting(_status(app), 3 * STATUS_S + app.settings.database_connect_s)
+            elif not app.connections.draining:
+                self._notifier.status(_status(app))
             await trio.sleep(interval_s)
 
-    def _status(self) -> str:
-        readiness = self._app.readiness
-        if readiness.reasons:
-            details = f" ({readiness.waiting})" if readiness.waiting else ""
-            return f"not ready: {', '.join(readiness.reasons)}{details}"
-        return f"serving {len(self._app.connections.open)} connections"
+
+def _status(app: App) -> str:
+    """How the server is, in words for systemd."""
+    readiness = app.readiness
+    if readiness.reasons:
+        details = f" ({readiness.waiting})" if readiness.waiting else ""
+        return f"not ready: {', '.join(readiness.reasons)}{details}"
+    return f"serving {len(app.connections.open)} connections"
 
 
 async def serve_http(  # noqa: ASYNC128 - the listener tells that it has started
@@ -221,62 +222,6 @@ def configure_http(config: ServerConfig, settings: Settings) -> None:
     config.h11_max_incomplete_size = settings.header_bytes
 
 
-def listen(settings: Settings) -> socket.socket:
-    """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        check_exposure(settings, str(address[0]), settings.host)
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as exc:
-        raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        _prepare(listener, settings)
-    except OSError as exc:
-        listener.close()
-        where = f"{settings.host} port {settings.port}"
-        if exc.errno == errno.EADDRINUSE:
-            raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
-        raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
-    return listener
-
-
-def take_over(listener: socket.socket, settings: Settings) -> socket.socket:
-    """The same for a socket that listens already: where, whoever made it has said. Raises SetupError."""
-    try:
-        host = str(listener.getsockname()[0])
-        check_exposure(settings, host, host)
-        _prepare(listener, settings)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _prepare(listener: socket.socket, settings: Settings) -> None:
-    # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
-    # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
-    with suppress(OSError, AttributeError):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
-    listener.setblocking(False)
-
-
-def check_exposure(settings: Settings, address: str, name: str) -> None:
-    """Refuse to let everybody in by mistake: beyond the loopback, somebody must have said who may come.
-
-    Raises SetupError, which tells the address as `name`.
-    """
-    if settings.auth_mode == "none" and not settings.allow_anonymous and not is_loopback(address):
-        raise SetupError(
-            f"refusing to listen on {name} without authentication: set NGOS_AUTH_MODE=jwt, or "
-            "NGOS_ALLOW_ANONYMOUS=true if everybody who can reach it may do everything",
-            exit_code=2,
-        )
-
-
 def tune_collector() -> None:
     """Have the garbage collector look less often, and never at what was loaded at the start.
 
@@ -287,29 +232,3 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Send structlog's lines to stderr, as the settings say."""
-    renderer: structlog.typing.Processor
-    if settings.log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # The other formatters show local variables, and with them what is secret.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if settings.log_format == "json":
-        processors.append(structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=[*processors, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

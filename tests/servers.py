@@ -16,8 +16,9 @@ from attrs import frozen
 
 from ngos.app import App, open_app
 from ngos.config import Settings
-from ngos.daemon import listen, serve_http
+from ngos.daemon import serve_http
 from ngos.gateway.frames import EXTENSION
+from ngos.listening import listen
 from tests.databases import TestServer
 
 TRANSPORTS = ("frames", "plain-asgi")

@@ -15,8 +15,8 @@ import trio
 from ngos.client.errors import ConnectionLost
 from ngos.client.trio import connect
 from ngos.config import Settings
-from ngos.daemon import listen
 from ngos.errors import SetupError
+from ngos.listening import listen
 from tests.daemons import LIMIT_S, daemon
 from tests.tokens import Mint
 from tests.web.wire import RawSocket, origin_of, raw_socket, request

@@ -25,6 +25,7 @@ from ngos.log.committer import Committer
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.retention import Retention
+from ngos.logs import LIMITER
 from ngos.postgres.pool import Pool
 from ngos.protocol.catalog import SYSTEM_TOPIC
 from ngos.protocol.close import CloseCode
@@ -67,6 +68,8 @@ class Collector:
         yield GaugeMetricFamily("ngos_ready", "Whether commands can be expected to succeed.", self._connections.ready)
         tasks = trio.lowlevel.current_statistics().tasks_living
         yield GaugeMetricFamily("ngos_trio_tasks", "Tasks of the event loop.", tasks)
+        suppressed = LIMITER.suppressed
+        yield _counter("ngos_log_lines_suppressed", "Lines, or tracebacks, left out of the log.", "event", suppressed)
         yield _histogram("ngos_loop_lag_seconds", "How late the event loop comes to what is due.", self._lag_s)
 
     def _of_connections(self) -> Iterator[Metric]:

@@ -1,0 +1,76 @@
+"""The socket that the server listens on: its own, or one that it was handed; and whom it lets in by mistake: nobody.
+
+Floor 9: imports `ngos.config`, `ngos.errors` and `ngos.gateway.door`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from typing import Final
+
+from ngos.config import Settings
+from ngos.errors import SetupError
+from ngos.gateway.door import is_loopback
+
+BACKLOG: Final = 4096
+"""Connections that wait to be accepted: as many as may come back at once when a network is there again.
+
+Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has a limit, too (net.core.somaxconn)."""
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        check_exposure(settings, str(address[0]), settings.host)
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as exc:
+        raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        _prepare(listener, settings)
+    except OSError as exc:
+        listener.close()
+        where = f"{settings.host} port {settings.port}"
+        if exc.errno == errno.EADDRINUSE:
+            raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
+        raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
+    return listener
+
+
+def take_over(listener: socket.socket, settings: Settings) -> socket.socket:
+    """The same for a socket that listens already: where, whoever made it has said. Raises SetupError."""
+    try:
+        host = str(listener.getsockname()[0])
+        check_exposure(settings, host, host)
+        _prepare(listener, settings)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _prepare(listener: socket.socket, settings: Settings) -> None:
+    # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
+    # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
+    with suppress(OSError, AttributeError):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
+    listener.setblocking(False)
+
+
+def check_exposure(settings: Settings, address: str, name: str) -> None:
+    """Refuse to let everybody in by mistake: beyond the loopback, somebody must have said who may come.
+
+    Raises SetupError, which tells the address as `name`.
+    """
+    if settings.auth_mode == "none" and not settings.allow_anonymous and not is_loopback(address):
+        raise SetupError(
+            f"refusing to listen on {name} without authentication: set NGOS_AUTH_MODE=jwt, or "
+            "NGOS_ALLOW_ANONYMOUS=true if everybody who can reach it may do everything",
+            exit_code=2,
+        )
