@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LINKS: Final = 128
 """Commands of a batch that its span is linked to."""
-FLUSH_S: Final = 2.0
+FLUSH_S: Final = 0.5
 """What sending the last spans may take when the server ends."""
 QUEUE_SPANS: Final = 2048
 
@@ -95,7 +95,8 @@ async def open_traces(url: str | None, share: float) -> AsyncIterator[Traces | N
     except ImportError as exc:
         raise SetupError(f"NGOS_TRACES_URL needs OpenTelemetry: pip install 'ngos[otel]' ({exc})") from exc
     resource = Resource.create({"service.name": "ngos", "service.version": __version__})
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(share)), resource=resource)
+    sampler = ParentBased(TraceIdRatioBased(share))
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=url, timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS))
     try:

@@ -161,7 +161,7 @@ class Reader:
         else:
             command_id = codec.id_in(data) if received is None else received.id
         await self._turn_to_reply()
-        self._tally.count(UNKNOWN if received is None else received.command.TYPE, at, failure.code)
+        self._tally.count(UNKNOWN if received is None else received.command.TYPE, at, failure.code.value)
         self._fail(failure, command_id)
         self._failed += 1
         if failure.code is ErrorCode.RATE_LIMITED and self._sender.pace.is_too_long():
@@ -224,7 +224,7 @@ class Reader:
 
     def _answer_write(self, command_id: str | None, begun: Begun, answer: Answer) -> None:
         """Called by the committer, in whose task nothing may fail or wait."""
-        self._tally.end(begun, None if isinstance(answer, Encoded) else answer)
+        self._tally.end(begun, answer)
         self.undone -= 1
         if self._progress is not None:
             self._progress.set()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
+import orjson
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from ngos.distribution import Distribution
+from ngos.log.write import Answer, Encoded
 from ngos.protocol.catalog import COMMANDS
-from ngos.protocol.faults import CommandFailed
+from ngos.protocol.faults import CommandFailed, ErrorCode
+from ngos.protocol.messages import ErrorReply
 from ngos.tracing import Traces
 
 if TYPE_CHECKING:
@@ -19,9 +23,20 @@ UNKNOWN: Final = "unknown"
 """The type of what could not be read as a command."""
 OK: Final = "ok"
 CANCELLED: Final = "cancelled"
+FROM_THE_START: Final = (OK, ErrorCode.INTERNAL.value, ErrorCode.UNAVAILABLE.value)
+"""Outcomes that are shown before there are any, so that the first failure of ours is seen to rise from 0."""
 
 
-@frozen(eq=False)
+def outcome_of(answer: Answer | None) -> str:
+    """`ok`, or the error's code. None: a reply."""
+    if isinstance(answer, CommandFailed):
+        return answer.code.value
+    if isinstance(answer, Encoded) and answer.type == ErrorReply.TYPE:  # a refusal that is kept, to be given again
+        return ErrorCode(orjson.loads(answer.payload)["code"]).value
+    return OK
+
+
+@define(eq=False)
 class Begun:
     """A command that is to be answered: since when, in Trio's time, and its span."""
 
@@ -35,19 +50,20 @@ class Tally:
     """Counts answers by type and outcome: `ok`, or an error's code. Both are of this program, never of a client."""
 
     traces: Traces | None = None
-    counts: dict[tuple[str, str], int] = field(init=False, factory=dict)
-    seconds: dict[str, Distribution] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.seconds = {type_: Distribution() for type_ in (*COMMANDS, UNKNOWN)}
+    counts: dict[tuple[str, str], int] = field(
+        init=False, factory=lambda: dict.fromkeys(product(COMMANDS, FROM_THE_START), 0)
+    )
+    seconds: dict[str, Distribution] = field(
+        init=False, factory=lambda: {type_: Distribution() for type_ in (*COMMANDS, UNKNOWN)}
+    )
 
     def begin(self, type_: str, at: float, traceparent: str | None) -> Begun:
-        """A command was read, at a Trio time; `end` is to follow."""
+        """A command was read, at a Trio time; `end` is to follow, or `abandon`."""
         return Begun(type_, at, None if self.traces is None else self.traces.begin(type_, traceparent))
 
-    def end(self, begun: Begun, failure: CommandFailed | None) -> None:
-        """It was answered: by its reply, or by an error."""
-        outcome = OK if failure is None else str(failure.code)
+    def end(self, begun: Begun, answer: Answer | None) -> None:
+        """It was answered: by a reply (None will do), or by an error."""
+        outcome = outcome_of(answer)
         self.count(begun.type, begun.at, outcome)
         if begun.span is not None:
             assert self.traces is not None
@@ -60,7 +76,7 @@ class Tally:
             self.traces.end(begun.span, CANCELLED)
 
     def count(self, type_: str, at: float, outcome: str) -> None:
-        """The same for what has no span: it was never a command."""
+        """The same for what has no span: it was not let through, or never a command."""
         key = type_, outcome
         self.counts[key] = self.counts.get(key, 0) + 1
         self.seconds[type_].observe(trio.current_time() - at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import define, frozen
 
 from ngos.log.replies import CommandKey
 from ngos.log.sql import Transaction
@@ -72,7 +72,7 @@ class Handler:
     one_statement: bool = False
 
 
-@frozen(eq=False)
+@define(eq=False)  # one for every command: frozen, it would take 0.6 µs more
 class Write(Generic[C]):
     """A command that changes something. `lane` is its connection; `answer` is called once, and must not raise.
 
