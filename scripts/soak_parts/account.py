@@ -2,12 +2,13 @@
 
 The aim for memory, 1 MiB an hour, is what an hour can show, and far below any leak that a request causes: in an hour of
 200 changes a second it is 1.5 bytes a change, or 350 bytes for each of 3,000 clients that come back, while the smallest
-object that Python could keep of either has 40 bytes, and a connection thousands. Memory is
-what the server has made itself (anonymous, swap included): pages of libraries come and go with who else reads them.
+object that Python could keep of either has 40 bytes, and a connection thousands. Memory is what the server has made
+itself (anonymous, swap included): pages of libraries come and go with who else reads them.
 
-The time before is not looked at (`warm_up_min`): at first the latest events fill their 1 MiB for each topic, pages of
-the log that was replayed fill up to 32 MiB, and the allocator of Python keeps arenas of 1 MiB (256 KiB before 3.10)
-that stay as long as one object in them does, so that memory climbs, ever more slowly, to what the busiest moment took.
+The time before is not looked at (`warm_up_min`): at first the latest events fill their 1 MiB for each topic, the pages
+of the log that were replayed fill up to 32 MiB, which takes minutes at 50 clients a minute that come back, and Python's
+allocator keeps each arena (1 MiB; before 3.10, 256 KiB) for as long as one object is in it, so that memory climbs, ever
+more slowly, to what the busiest moment took.
 """
 
 from __future__ import annotations

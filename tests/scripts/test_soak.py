@@ -30,25 +30,28 @@ SHORT = ("--clients", "12", "--changes-per-s", "40", "--interval-s", "0.5")
 MIB = 1024 * 1024
 
 
-def directories() -> set[Path]:
-    return set(Path("/tmp").glob("ngos-soak-*"))
+LEFT = """
+select datname from pg_database as d where datname like 'ngos_bench_%'
+and not exists (select from pg_stat_activity as a where a.datname = d.datname)
+"""
 
 
-def databases(server: TestServer) -> set[str]:
+def left(server: TestServer) -> set[str]:
+    """Databases that nobody uses; others may be soaking on the same server."""
     with psycopg.connect(server.conninfo) as connection:
-        rows = connection.execute("select datname from pg_database where datname like 'ngos_bench_%'").fetchall()
-    return {name for (name,) in rows}
+        return {name for (name,) in connection.execute(LEFT)}
 
 
 @pytest.fixture
-def soak(postgres_server: TestServer):
+def soak(postgres_server: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs scripts/soak; no process, no database and no file may be left behind."""
-    before = directories(), databases(postgres_server)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = left(postgres_server)
     soak = Script("soak", "--database-url", postgres_server.conninfo)
     yield soak
     assert [] == soak.processes()
-    assert before[0] >= directories()
-    assert before[1] >= databases(postgres_server)
+    assert [] == list(tmp_path.glob("ngos-*"))
+    assert before >= left(postgres_server)
 
 
 def test_a_short_soak_is_told_soundly(soak: Script, tmp_path: Path) -> None:
