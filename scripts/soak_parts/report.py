@@ -27,8 +27,8 @@ def line(sample: Sample) -> str:
             f"{sample.descriptors} files {_whole(sample.tasks)} tasks",
             f"replies {_short(sample.replies)} deliveries {_short(sample.deliveries)} ms",
             f"{sample.changes_per_s:.0f} changes {sample.deliveries_per_s:,.0f} deliveries/s",
-            f"cores: server {sample.server_cpu:.0%} readers {sample.readers_cpu:.0%} "
-            f"writers {sample.writers_cpu:.0%} others {sample.others_cpu:.0%}",
+            f"cores: server {sample.server_cpu:.0%} readers {sample.readers_cpu:.0%} writers {sample.writers_cpu:.0%}",
+            f"others {sample.others_cpu:.0%}",
             f"{sample.came_back} came back",
         )
     )

@@ -142,7 +142,8 @@ class Run:
             start=start,
             end=end,
             readers=read,
-            writers=wrote | {name: decoded[name] for name in ("decoded", "faults", "ended", "came_back", "resumed")},
+            writers={**wrote}
+            | {name: decoded[name] for name in ("decoded", "faults", "ended", "came_back", "resumed")},
             heads=heads,
             decoders=decoders,
             verified=await self._verify(database_url),
