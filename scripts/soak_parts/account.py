@@ -188,12 +188,18 @@ def _same(account: Account, name: str) -> Verdict:
 
 def _latency(account: Account, name: str) -> Verdict:
     about = f"p99 of {name}"
-    found = [latency.p99_ms for sample in account.settled() if (latency := getattr(sample, name)) is not None]
-    if not found:
+    samples = [sample for sample in account.settled() if getattr(sample, name) is not None]
+    if not samples:
         return Verdict(about, State.NOT_JUDGED, "nothing was measured after the warm-up")
-    first, last = first_and_last(found)
+    first, last = first_and_last([getattr(sample, name).p99_ms for sample in samples])
     text = f"first tenth {first:.1f} ms, last {last:.1f}: {last / max(first, 0.01):.2f} times; aim {P99_TIMES:g}"
-    seconds = sum(sample.seconds for sample in account.settled()[: tenth(len(found))])
+    # Else a machine that others made busy, later on, looks like a server that became slow.
+    waited = first_and_last([sample.server_waited for sample in samples])
+    others = first_and_last([sample.others_cpu for sample in samples])
+    text += (
+        f" (waits for its core {waited[0]:.0%}, {waited[1]:.0%}; cores of all others {others[0]:.1f}, {others[1]:.1f})"
+    )
+    seconds = sum(sample.seconds for sample in samples[: tenth(len(samples))])
     if seconds < TENTH_S:
         return Verdict(
             about, State.NOT_JUDGED, f"a tenth of {seconds:.0f} s shows none, {TENTH_S:g} are needed; {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,31 @@ def test_ctrl_c_brings_the_report_so_far(soak: Script) -> None:
     assert "Traceback" not in err
     assert ", interrupted, of 10" in out, out + err
     assert "nothing lost: " in out
+
+
+def test_a_server_that_dies_is_told(soak: Script, tmp_path: Path) -> None:
+    """Tries to have the script hang, or end in a traceback, or find nothing, when the server is killed under it."""
+    with soak.start("--minutes", "10", *SHORT) as process:
+        assert "the load has begun" in process.stdout.readline()
+        (pid,) = [pid for pid, command in commands(tmp_path).items() if "-m ngos serve" in command]
+        os.kill(pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert 1 == process.returncode, out + err
+    assert "FAILED  nothing lost: the server ended by itself" in out
+    assert "the server ended with -9" in out
+    assert "" == err
+
+
+def commands(temporary: Path) -> dict[int, str]:
+    """What runs with this TMPDIR, by its process id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"TMPDIR={temporary}\0".encode() in (path / "environ").read_bytes():
+                found[int(path.name)] = (path / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            pass  # not ours, or gone
+    return found
 
 
 @pytest.mark.parametrize(
