@@ -103,7 +103,7 @@ def cli(*, json_file: Path | None, **given: Any) -> None:
     options = Options(**given)
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="ngos-soak-", dir="/tmp", ignore_cleanup_errors=True) as directory,
+            tempfile.TemporaryDirectory(prefix="ngos-soak-", ignore_cleanup_errors=True) as directory,
             (Path(directory) / "soak.log").open("w") as log,
         ):
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))

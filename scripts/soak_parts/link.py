@@ -93,9 +93,10 @@ class Link(asyncio.BufferedProtocol):
                 self._transport.abort()
 
     async def _until_gone(self) -> None:
-        settled = asyncio.ensure_future(self.ready.wait())
+        settled = asyncio.create_task(self.ready.wait())
+        either: set[asyncio.Future[Any]] = {settled, self._gone}
         try:
-            await asyncio.wait([settled, self._gone], timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             settled.cancel()
         if not self.ready.is_set() and not self._gone.done():

@@ -62,10 +62,10 @@ class Reader(Link):
             self.send("subscribe", since | ({"epoch": self._epochs[topic]} if topic in self._epochs else {}), topic)
 
     def on_frame(self, whole: bytes, payload: bytes, now: float) -> None:
-        for cursor in self.cursors.values():
-            if cursor.stream.holds(whole, cursor.at):
-                cursor.at += len(whole)
-                self._latest = cursor
+        for likely in self.cursors.values():
+            if likely.stream.holds(whole, likely.at):
+                likely.at += len(whole)
+                self._latest = likely
                 return
         found = TOPIC.search(payload)
         cursor = self.cursors.get(found[1].decode()) if found else None
@@ -81,7 +81,7 @@ class Reader(Link):
             self._latest = cursor
 
     def _subscribed(self, message: dict[str, Any]) -> None:
-        topic, payload = message.get("reply_to"), message["payload"]
+        topic, payload = message["reply_to"], message["payload"]
         since = self._asked.pop(topic, None)
         if since is None or not payload.get("recovered") or payload["replay"] != payload["seq"] - since:
             self.give_up(f"since {since} of {topic}, and it was answered {message}")

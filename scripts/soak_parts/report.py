@@ -20,13 +20,17 @@ STYLES = {State.GOOD: "green", State.FAILED: "red", State.NOT_JUDGED: "yellow"}
 
 def line(sample: Sample) -> str:
     """An interval, as it ends."""
-    return (
-        f"{sample.at_s / 60:5.1f} min  RSS {sample.memory.rss_bytes / MIB:.1f} anonymous "
-        f"{sample.memory.made_bytes / MIB:.1f} MiB  {sample.descriptors} files {_whole(sample.tasks)} tasks  replies {_short(sample.replies)} "
-        f"deliveries {_short(sample.deliveries)} ms  {sample.changes_per_s:.0f} changes "
-        f"{sample.deliveries_per_s:,.0f} deliveries/s  cores: server {sample.server_cpu:.0%} readers "
-        f"{sample.readers_cpu:.0%} writers {sample.writers_cpu:.0%} others {sample.others_cpu:.0%}  "
-        f"{sample.came_back} came back"
+    return "  ".join(
+        (
+            f"{sample.at_s / 60:5.1f} min",
+            f"RSS {sample.memory.rss_bytes / MIB:.1f} anonymous {sample.memory.made_bytes / MIB:.1f} MiB",
+            f"{sample.descriptors} files {_whole(sample.tasks)} tasks",
+            f"replies {_short(sample.replies)} deliveries {_short(sample.deliveries)} ms",
+            f"{sample.changes_per_s:.0f} changes {sample.deliveries_per_s:,.0f} deliveries/s",
+            f"cores: server {sample.server_cpu:.0%} readers {sample.readers_cpu:.0%} writers {sample.writers_cpu:.0%}",
+            f"others {sample.others_cpu:.0%}",
+            f"{sample.came_back} came back",
+        )
     )
 
 

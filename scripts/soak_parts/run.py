@@ -37,6 +37,7 @@ SETTLE_S = 30.0
 STILL_S = 1.0
 STOP_S = 30.0
 LOOK_EVERY_S = 0.5
+GONE = Numbers(0, None, None, None, None, None, 0.0)
 DECODERS = 5
 WRITER_PER_S = 25
 """What one writer sends; a connection may do 95, with 500 listeners to each event (`ngos.gateway.limits.LISTENERS`)."""
@@ -69,17 +70,20 @@ class Child:
         """Let it do something, and answer. Raises NotRecovered."""
         assert self.process.stdin is not None
         try:
-            with trio.fail_after(ANSWER_S):
-                await self.process.stdin.send_all(orjson.dumps({"do": do, **more}) + b"\n")
-                return await self.answer()
-        except (trio.BrokenResourceError, trio.TooSlowError) as exc:
-            raise NotRecovered(f"the {self.name} did not answer ({exc!r}): {self.words()}") from None
+            await self.process.stdin.send_all(orjson.dumps({"do": do, **more}) + b"\n")
+        except trio.BrokenResourceError:
+            pass  # it has ended: its answer will not come
+        return await self.answer()
 
     async def answer(self) -> Mapping[str, Any]:
-        async for line in self.lines:
-            record: dict[str, Any] = orjson.loads(line)
-            return record
-        raise NotRecovered(f"the {self.name} ended: {self.words()}")
+        """What it says next. Raises NotRecovered."""
+        why = f"did not answer within {ANSWER_S:g} s"
+        with trio.move_on_after(ANSWER_S):
+            async for line in self.lines:
+                record: dict[str, Any] = orjson.loads(line)
+                return record
+            why = "ended"
+        raise NotRecovered(f"the {self.name} {why}: {self.words()}")
 
     def words(self) -> str:
         return self.log.read_text(errors="replace").strip()[-1500:]
@@ -122,11 +126,13 @@ class Run:
             start = await server.numbers()
             await self._load(server, readers, writers)
             self.say("the load has ended: waiting for all that is owed")
-            wrote = await writers.ask("stop")
-            await readers.ask("stop")
+            # Of a server that is gone, nothing is to be waited for.
+            stop, reach = ("stop", "reach") if server.process.poll() is None else ("look", "look")
+            wrote = await writers.ask(stop)
+            await readers.ask(stop)
             heads = await _heads(database_url)
-            read = await readers.ask("reach", heads=heads)
-            decoded = await writers.ask("reach", heads=heads)
+            read = await readers.ask(reach, heads=heads)
+            decoded = await writers.ask(reach, heads=heads)
             end = await self._back(server, start)
             closed = closes(await trio.to_thread.run_sync(scrape, server.port))
         exit_code = await self._stop(server)
@@ -142,7 +148,8 @@ class Run:
             start=start,
             end=end,
             readers=read,
-            writers=wrote | {name: decoded[name] for name in ("decoded", "faults", "ended", "came_back", "resumed")},
+            writers={**wrote}
+            | {name: decoded[name] for name in ("decoded", "faults", "ended", "came_back", "resumed")},
             heads=heads,
             decoders=decoders,
             verified=await self._verify(database_url),
@@ -158,6 +165,8 @@ class Run:
         read, wrote = await readers.ask("begin"), await writers.ask("begin")
         began = trio.current_time()
         before = Look.at_server(server.process.pid, {}, read, wrote)
+        if before is None:
+            raise NotRecovered("the server ended before the load began")
         first = before.at
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
@@ -169,10 +178,12 @@ class Run:
                     with trio.CancelScope(shield=True):  # half an answer would be taken for the next one
                         metrics = await trio.to_thread.run_sync(scrape, server.port)
                         read, wrote = await readers.ask("look"), await writers.ask("look")
-                    if server.process.poll() is not None:
-                        self._faults.append(f"the server ended by itself with {server.process.returncode}")
+                    now = None
+                    if server.process.poll() is None:
+                        now = Look.at_server(server.process.pid, metrics, read, wrote)
+                    if now is None:
+                        self._faults.append("the server ended by itself")
                         break
-                    now = Look.at_server(server.process.pid, metrics, read, wrote)
                     self._samples.append(between(before, now, first))
                     self.on_sample(self._samples[-1])
                     before = now
@@ -189,7 +200,10 @@ class Run:
         deadline = trio.current_time() + SETTLE_S
         await trio.sleep(STILL_S)
         while True:
-            now = await server.numbers()
+            try:
+                now = await server.numbers()
+            except OSError:
+                return GONE
             is_back = all(getattr(start, name) == getattr(now, name) for name in SAME)
             if is_back or trio.current_time() > deadline:
                 return now
@@ -198,12 +212,15 @@ class Run:
 
     async def _verify(self, database_url: str) -> Mapping[str, Any] | None:
         try:
-            return (await verify(database_url)).to_json()
+            report: dict[str, Any] = (await verify(database_url)).to_json()
         except NgosError as exc:
             self._faults.append(f"ngos verify: {exc}")
             return None
+        return report
 
     async def _stop(self, server: Server) -> int | None:
+        if (code := server.process.poll()) is not None:
+            return code
         server.process.send_signal(signal.SIGTERM)
         with trio.move_on_after(STOP_S):
             return await ended(server.process)
@@ -228,8 +245,7 @@ class Run:
         try:
             assert process.stdout is not None
             child = Child(name, process, path, _lines(process.stdout))
-            with trio.move_on_after(ANSWER_S):
-                await child.answer()
+            await child.answer()
             yield child
         finally:
             with trio.CancelScope(shield=True):

@@ -88,15 +88,18 @@ class Look:
     writers: Mapping[str, Any]
 
     @classmethod
-    def at_server(cls, pid: int, metrics: Mapping[str, float], readers: Any, writers: Any) -> Look:
-        """Look at the server now; the others have been asked. Raises OSError when it is gone."""
-        descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-        cpu, waited, busy = cpu_s(pid), waited_s(pid), busy_s()
-        return cls(monotonic(), memory_of(pid), descriptors, metrics, cpu, waited, busy, readers, writers)
+    def at_server(cls, pid: int, metrics: Mapping[str, float], readers: Any, writers: Any) -> Look | None:
+        """Look at the server now; the others have been asked. None: it is gone."""
+        try:
+            descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+            memory, waited = memory_of(pid), waited_s(pid)
+        except (OSError, KeyError):  # of one that has just ended, files are empty
+            return None
+        return cls(monotonic(), memory, descriptors, metrics, cpu_s(pid), waited, busy_s(), readers, writers)
 
 
 def memory_of(pid: int) -> Memory:
-    """Raises OSError when it is gone."""
+    """Raises OSError or KeyError when it is gone."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     kib = {name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
     unshared, made = kib["Private_Clean"] + kib["Private_Dirty"], kib["Anonymous"] + kib["Swap"]

@@ -1,9 +1,9 @@
-"""The clients of scripts/soak: every byte is checked, and whoever ends a connection, they come back and go on."""
+"""The clients of scripts/soak: every byte is checked, they come back and go on, and know what they cause."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 import pytest
 from bench_loads.dialects import frame_head
 from soak_parts.link import Fleet
-from soak_parts.mix import Mix
+from soak_parts.mix import EDGES, SPREAD, TOKENS, Mix
 from soak_parts.readers import Reader
 from soak_parts.stream import Cursor, Lost, Stream
 from soak_parts.writers import Decoder, Seen, Writer
@@ -231,3 +231,48 @@ def test_a_writer_that_is_closed_sends_again() -> None:
         assert (1, 1, {}) == (seen.sent, seen.answered, seen.errors)
 
     asyncio.run(run())
+
+
+def run_mix(seed: int, steps: int) -> Sequence[tuple[str, int, int]]:
+    """Do what a mix says to a store that minds; returns the command types and the events that there really were."""
+    mix = Mix(Random(seed))
+    tokens: set[str] = set()
+    edges: set[tuple[str, str]] = set()
+    done = []
+    for _ in range(steps):
+        step = mix.next()
+        token, edge = step.payload.get("token_id"), (step.payload.get("source_id"), step.payload.get("target_id"))
+        events = (1, 0)
+        match step.type:
+            case "token.create":
+                assert token not in tokens
+                tokens.add(token)
+            case "token.update":
+                assert token in tokens
+            case "token.delete":
+                tokens.remove(token)
+                gone = {edge for edge in edges if token in edge}
+                edges -= gone
+                events = (1, len(gone))
+            case "graph.connect":
+                assert edge not in edges
+                assert set(edge) <= tokens
+                assert edge[0] != edge[1]
+                edges.add(edge)
+                events = (0, 1)
+            case "graph.disconnect":
+                edges.remove(edge)
+                events = (0, 1)
+        assert events == (step.tokens, step.graph)
+        assert len(tokens) <= TOKENS + SPREAD
+        assert len(edges) <= EDGES + SPREAD
+        done.append((step.type, *events))
+    return done
+
+
+def test_the_writers_know_what_they_cause() -> None:
+    """Tries to have a command fail, tables grow, or events be counted that there are not."""
+    done = run_mix(7, 20_000)
+    assert done == run_mix(7, 20_000) != run_mix(8, 20_000)
+    assert {"token.create", "token.update", "token.delete", "graph.connect", "graph.disconnect"} == {d[0] for d in done}
+    assert any(graph > 1 for _, _, graph in done)
