@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import Final
 
 import structlog
@@ -19,7 +18,6 @@ from quart_trio import QuartTrio
 
 from ngos.auth.verifier import AuthTerms, Verifier
 from ngos.config import Settings
-from ngos.distribution import Distribution
 from ngos.errors import Defect, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
 from ngos.gateway.connections import Connections
@@ -31,7 +29,7 @@ from ngos.gateway.registry import Registry
 from ngos.gateway.session import Session
 from ngos.gateway.tally import Tally
 from ngos.incidents import report
-from ngos.lag import watch_lag
+from ngos.lag import LoopLag
 from ngos.log import store
 from ngos.log.committer import Committer
 from ngos.log.history import History
@@ -147,7 +145,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         history = History(pool, hub.encode)
         traces = await stack.enter_async_context(open_traces(settings.traces_url, settings.traces_share))
         tally = Tally(traces)
-        lag_s = Distribution()
+        lag = LoopLag()
         stuck_s = settings.database_query_s + STUCK_S
         relay = Relay(hub, pool, Pulse("relay", stuck_s))
         committer = Committer(pool, relay, Pulse("committer", stuck_s), traces)
@@ -181,7 +179,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             connections=connections,
             hub=hub,
             once=Once(registry, committer, tally),
-            collector=Collector(connections, committer, relay, hub, session, retention, pool, lag_s),
+            collector=Collector(connections, committer, relay, hub, session, retention, pool, lag),
             unready=unready,
             closed=closed,
         )
@@ -194,7 +192,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
             nursery.start_soon(_core("status", connections.tell_status, connections))
-            nursery.start_soon(_core("lag", partial(watch_lag, lag_s), connections))
+            nursery.start_soon(_core("lag", lag.run, connections))
             pulses = (committer.pulse, relay.pulse)
             site = make_site(parts)
             yield App(

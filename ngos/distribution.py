@@ -1,39 +1,43 @@
-"""How values are spread: counts between bounds, for histograms. Floor 3: imports nothing of ngos.
+"""How values are spread: counts by upper bound, as a Prometheus histogram shows them. Floor 2: imports nothing of ngos.
 
-In the place of prometheus-client's Histogram on the way of a command: `observe` takes 0.1 us here and 0.5 there, where
-it locks, and a command has four of them. `/metrics` shows them all the same.
+On the way of every command, so cheap: `observe` takes 0.15 µs, that of prometheus-client's Histogram, which locks,
+0.81 (both on a machine that was busy with other things). Not for threads.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import accumulate
 from typing import Final
 
-from attrs import define, field
+FAST_S: Final = tuple(0.0005 * 2**n for n in range(15))
+"""Bounds for what should take milliseconds: 0.5 ms to 8.2 s, each twice the one before."""
+LAG_S: Final = tuple(0.001 * 2**n for n in range(13))
+"""Bounds for how late something is: 1 ms to 4.1 s."""
+UP_TO_512: Final = tuple(float(2**n) for n in range(10))
+"""Bounds for counts: 1 to 512."""
 
-SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""From what a ping takes to the deadline of a slow client."""
-SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
-
-@define(eq=False)
 class Distribution:
-    """`counts[i]` is how many values were at most `bounds[i]` and over the bound before; the last has the rest."""
+    """Values by the bounds that they are not above, and their sum. `bounds` rise; what is above all counts too."""
 
-    bounds: tuple[float, ...] = SECONDS
-    counts: list[int] = field(init=False)
-    total: float = field(init=False, default=0.0)
-    last: float = field(init=False, default=0.0)
+    __slots__ = ("bounds", "counts", "total")
 
-    def __attrs_post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds) + 1)
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-        self.last = value
 
     @property
     def count(self) -> int:
         """How many values there were."""
         return sum(self.counts)
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """How many were not above each bound, by the bound as Prometheus writes it; the last is `+Inf`, all."""
+        names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self.counts)), strict=True))

@@ -7,7 +7,6 @@ writer is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -83,7 +82,7 @@ class Connection:
             transport=self._transport,
             mailbox=Mailbox(self.settings.mailbox_bytes, self._backlog),
             age_s=self.settings.mailbox_age_s,
-            on_slow=partial(self.end, CloseCode.TRY_AGAIN_LATER),
+            on_slow=self.too_slow,
             clock_ms=self._clock_ms,
         )
         self.reader = Reader(
@@ -181,6 +180,12 @@ class Connection:
         """Take events from the hub, or end as a slow consumer."""
         if self.verdict is None:
             self.outbox.offer_events(parcel)
+
+    def too_slow(self) -> None:
+        """End, because it reads too slowly."""
+        if self.verdict is None:
+            self._backlog.slow += 1
+        self.end(CloseCode.TRY_AGAIN_LATER)
 
     def overtaken(self) -> None:
         """End, because what should come next is in the log no more; who comes back is told so."""

@@ -272,7 +272,7 @@ class Connections:
             if self.backlog.bytes <= self._settings.mailbox_total_bytes // 2 or not connection.mailbox:
                 break
             _log.warning("mailboxes.full", connection=str(connection.id), bytes=connection.mailbox.size_bytes)
-            connection.end(CloseCode.TRY_AGAIN_LATER)
+            connection.too_slow()
 
     def uptime_s(self) -> float:
         return time.monotonic() - self._started

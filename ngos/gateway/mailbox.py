@@ -24,12 +24,14 @@ SEND_BYTES: Final = 64 * 1024
 class Backlog:
     """What waits for all clients, in bytes. `relieve` is called when that is over the limit: it must make room.
 
-    Messages that wait for many are one in memory; here they count for each.
+    Messages that wait for many are one in memory; here they count for each. `slow` counts the connections that had to
+    end because they read too slowly.
     """
 
     limit_bytes: int
     relieve: Callable[[], None] = lambda: None
     bytes: int = field(init=False, default=0)
+    slow: int = field(init=False, default=0)
 
     def add(self, size_bytes: int) -> None:
         self.bytes += size_bytes

@@ -23,7 +23,7 @@ from ngos.gateway.coroutines import but_first
 from ngos.gateway.limits import FRAME_COMMANDS, LISTENERS, Limit, Pace, Refusals, topic_of
 from ngos.gateway.outbox import Outbox
 from ngos.gateway.registry import Answering, Registry
-from ngos.gateway.tally import UNKNOWN, Begun, Tally
+from ngos.gateway.tally import Begun, Tally
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
 from ngos.gateway.turn import Turn
 from ngos.incidents import incident
@@ -136,7 +136,7 @@ class Reader:
             if cost > 1:
                 self._sender.pace.spend(cost - 1, now)
         except ClientError as exc:
-            await self._refuse(exc, data, received, now)
+            await self._refuse(exc, data, received)
             return
         begun = self._tally.begin(received.command.TYPE, now, received.traceparent)
         entry = self._registry[type(received.command)]
@@ -155,13 +155,15 @@ class Reader:
         if self._outbox.mailbox.is_high:
             await self._room_for_replies()
 
-    async def _refuse(self, failure: ClientError, data: bytes, received: Received | None, at: float) -> None:
+    async def _refuse(self, failure: ClientError, data: bytes, received: Received | None) -> None:
         if isinstance(failure, DecodeError):
-            command_id = failure.command_id
+            type_, command_id = failure.command_type, failure.command_id
+        elif received is not None:
+            type_, command_id = received.command.TYPE, received.id
         else:
-            command_id = codec.id_in(data) if received is None else received.id
+            type_, command_id = None, codec.id_in(data)
         await self._turn_to_reply()
-        self._tally.count(UNKNOWN if received is None else received.command.TYPE, at, failure.code.value)
+        self._tally.refused(type_, failure)
         self._fail(failure, command_id)
         self._failed += 1
         if failure.code is ErrorCode.RATE_LIMITED and self._sender.pace.is_too_long():

@@ -9,7 +9,7 @@ import orjson
 import trio
 from attrs import define, field
 
-from ngos.distribution import Distribution
+from ngos.distribution import FAST_S, Distribution
 from ngos.log.write import Answer, Encoded
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.faults import CommandFailed, ErrorCode
@@ -54,7 +54,7 @@ class Tally:
         init=False, factory=lambda: dict.fromkeys(product(COMMANDS, FROM_THE_START), 0)
     )
     seconds: dict[str, Distribution] = field(
-        init=False, factory=lambda: {type_: Distribution() for type_ in (*COMMANDS, UNKNOWN)}
+        init=False, factory=lambda: {type_: Distribution(FAST_S) for type_ in COMMANDS}
     )
 
     def begin(self, type_: str, at: float, traceparent: str | None) -> Begun:
@@ -64,7 +64,8 @@ class Tally:
     def end(self, begun: Begun, answer: Answer | None) -> None:
         """It was answered: by a reply (None will do), or by an error."""
         outcome = outcome_of(answer)
-        self.count(begun.type, begun.at, outcome)
+        self.seconds[begun.type].observe(trio.current_time() - begun.at)
+        self._count(begun.type, outcome)
         if begun.span is not None:
             assert self.traces is not None
             self.traces.end(begun.span, outcome)
@@ -75,8 +76,10 @@ class Tally:
             assert self.traces is not None
             self.traces.end(begun.span, CANCELLED)
 
-    def count(self, type_: str, at: float, outcome: str) -> None:
-        """The same for what has no span: it was not let through, or never a command."""
+    def refused(self, type_: str | None, failure: CommandFailed) -> None:
+        """It was not let through, or never a command: then its type is not known. Of these nothing is timed."""
+        self._count(type_ or UNKNOWN, failure.code.value)
+
+    def _count(self, type_: str, outcome: str) -> None:
         key = type_, outcome
         self.counts[key] = self.counts.get(key, 0) + 1
-        self.seconds[type_].observe(trio.current_time() - at)

@@ -22,7 +22,7 @@ import trio
 from attrs import define, field
 
 from ngos.config import MIB
-from ngos.distribution import SIZES, Distribution
+from ngos.distribution import FAST_S, UP_TO_512, Distribution
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import replies, store
@@ -62,8 +62,8 @@ class CommitterStats:
     events: int = 0
     failures: int = 0
     replayed: int = 0
-    commit_s: Distribution = field(factory=Distribution)
-    batch_writes: Distribution = field(factory=lambda: Distribution(SIZES))
+    commit_s: Distribution = field(factory=lambda: Distribution(FAST_S))
+    batch_writes: Distribution = field(factory=lambda: Distribution(UP_TO_512))
     events_of: Counter[str] = field(factory=Counter)
 
 

@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from ngos.config import MIB
-from ngos.distribution import Distribution
+from ngos.distribution import FAST_S, Distribution
 from ngos.errors import StorageUnavailable
 from ngos.log.store import Extent, LoggedEvent
 from ngos.log.topic import Batch, Subscriber, Topic
@@ -64,7 +64,7 @@ class Hub:
 
     _read_extent: ExtentReader
     _deliver: Deliver = offer_to_each
-    lag_s: Distribution = field(init=False, factory=Distribution)
+    lag_s: Distribution = field(init=False, factory=lambda: Distribution(FAST_S))
     ephemeral_of: Counter[str] = field(init=False, factory=Counter)
     deliveries: int = field(init=False, default=0)
     events: int = field(init=False, default=0)

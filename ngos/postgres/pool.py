@@ -19,7 +19,7 @@ import psycopg
 import trio
 from psycopg.rows import TupleRow
 
-from ngos.distribution import Distribution
+from ngos.distribution import FAST_S, Distribution
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 
@@ -88,7 +88,7 @@ class Pool:
         self._idle: list[TrioConnection[TupleRow]] = []
         self._in_use: set[TrioConnection[TupleRow]] = set()
         self._closed = False
-        self.wait_s = Distribution()
+        self.wait_s = Distribution(FAST_S)
 
     def stats(self) -> PoolStats:
         """What the pool holds at this moment."""

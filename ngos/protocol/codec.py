@@ -100,7 +100,11 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH, *, suggests: bool = True) ->
     if cls is None:
         message = _unknown(name[:64]) if suggests else "no such command"
         raise DecodeError(ErrorCode.UNKNOWN_TYPE, message, command_id=command_id)
-    command = decode_payload(payload, cls, command_id)
+    try:
+        command = decode_payload(payload, cls, command_id)
+    except DecodeError as exc:
+        exc.command_type = cls.TYPE
+        raise
     traceparent = envelope.get("traceparent")
     return Received(
         command, command_id, timestamp_ms, len(data), payload, traceparent if type(traceparent) is str else None

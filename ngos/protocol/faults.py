@@ -48,7 +48,12 @@ class ClientError(CommandFailed):
 
 
 class DecodeError(ClientError):
-    """The bytes are not a command. `command_id` is the envelope's id where it had a valid one."""
+    """The bytes are not a command. `command_id` is the envelope's id where it had a valid one.
+
+    `command_type` is what it was to be, where only its payload is wrong.
+    """
+
+    command_type: str | None = None
 
     def __init__(self, code: ErrorCode, message: str, *, command_id: str | None = None, **details: Any) -> None:
         super().__init__(code, message, **details)

@@ -6,8 +6,7 @@ docs/metrics.md lists them all. No label has a value that a client can make up.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import trio
@@ -15,12 +14,12 @@ from attrs import define, field
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.utils import floatToGoString
 
 from ngos import __version__
 from ngos.distribution import Distribution
 from ngos.gateway.connections import Connections
 from ngos.gateway.session import Session
+from ngos.lag import LoopLag
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
@@ -28,12 +27,11 @@ from ngos.log.retention import Retention
 from ngos.logs import LIMITER
 from ngos.postgres.pool import Pool
 from ngos.protocol.catalog import SYSTEM_TOPIC
-from ngos.protocol.close import CloseCode
 
 
 @define(eq=False)
 class Collector:
-    """A prometheus-client collector over the running parts. `lag_s` is the event loop's."""
+    """A prometheus-client collector over the running parts."""
 
     _connections: Connections
     _committer: Committer
@@ -42,7 +40,7 @@ class Collector:
     _session: Session
     _retention: Retention
     _pool: Pool
-    _lag_s: Distribution
+    _lag: LoopLag
     _registry: CollectorRegistry = field(init=False, factory=CollectorRegistry)
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +68,7 @@ class Collector:
         yield GaugeMetricFamily("ngos_trio_tasks", "Tasks of the event loop.", tasks)
         suppressed = LIMITER.suppressed
         yield _counter("ngos_log_lines_suppressed", "Lines, or tracebacks, left out of the log.", "event", suppressed)
-        yield _histogram("ngos_loop_lag_seconds", "How late the event loop comes to what is due.", self._lag_s)
+        yield _histogram("ngos_loop_lag_seconds", "How late the event loop comes to what is due.", self._lag.seconds)
 
     def _of_connections(self) -> Iterator[Metric]:
         connections, door = self._connections, self._connections.door
@@ -79,7 +77,7 @@ class Collector:
         yield CounterMetricFamily("ngos_connections_accepted", "Connections accepted.", connections.accepted)
         closes = {str(int(code)): count for code, count in connections.closes.items()}
         yield _counter("ngos_connections_closed", "Connections closed, by code.", "code", closes)
-        slow = connections.closes.get(CloseCode.TRY_AGAIN_LATER, 0)
+        slow = connections.backlog.slow
         yield CounterMetricFamily("ngos_slow_consumers", "Connections closed because they read too slowly.", slow)
         rejected = {str(status): count for status, count in door.rejections.items()}
         yield _counter("ngos_handshakes_rejected", "Connections refused before the upgrade.", "status", rejected)
@@ -98,7 +96,7 @@ class Collector:
         yield commands
         seconds = HistogramMetricFamily("ngos_command_seconds", "From read to answered.", labels=["type"])
         for type_, distribution in tally.seconds.items():
-            seconds.add_metric([type_], _buckets(distribution), distribution.total)
+            seconds.add_metric([type_], distribution.cumulated(), distribution.total)
         yield seconds
         replayed = self._committer.stats.replayed
         yield CounterMetricFamily("ngos_commands_replayed", "Commands sent again, with a reply.", replayed)
@@ -154,10 +152,4 @@ def _gauge(name: str, what: str, label: str, values: Mapping[str, float]) -> Met
 
 
 def _histogram(name: str, what: str, distribution: Distribution) -> Metric:
-    return HistogramMetricFamily(name, what, buckets=_buckets(distribution), sum_value=distribution.total)
-
-
-def _buckets(distribution: Distribution) -> list[tuple[str, float]]:
-    bounds: Iterable[float] = (*distribution.bounds, float("inf"))
-    upto = accumulate(distribution.counts)
-    return [(floatToGoString(bound), count) for bound, count in zip(bounds, upto, strict=True)]  # type: ignore[no-untyped-call]
+    return HistogramMetricFamily(name, what, buckets=distribution.cumulated(), sum_value=distribution.total)

@@ -221,6 +221,7 @@ def make_site(parts: Parts) -> QuartTrio:
     async def mismatch(_exc: WebsocketMismatch) -> Response:
         if has_websocket_context():
             return await http_error(NotFound())
+        connections.door.rejected(426)
         response = _error(426, "upgrade_required", "this is a WebSocket: connect with a client for those")
         response.headers["Upgrade"] = "websocket"
         return response
