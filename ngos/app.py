@@ -53,6 +53,7 @@ from ngos.tracing import open_traces
 from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
 from ngos.web.site import Parts, make_site
+from ngos.web.status import Status
 
 EMBEDDED_START_S: Final = 60.0
 MIGRATE_LOCK_S: Final = 60.0
@@ -161,8 +162,12 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
         connections = Connections(access, door, refusals, tally, registry, committer, hub, settings, now_ms)
         readiness = Readiness(prepare, ask, connections.tell_ready)
 
+        def reasons() -> list[str]:
+            return ["draining"] if connections.draining else readiness.reasons
+
         async def unready() -> list[str]:
-            return ["draining"] if connections.draining else await readiness.look()
+            await readiness.look()
+            return reasons()
 
         def closed() -> str | None:
             if connections.draining:
@@ -180,6 +185,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             hub=hub,
             once=Once(registry, committer, tally),
             collector=Collector(connections, committer, relay, hub, session, retention, pool, lag),
+            status=Status(connections, committer, relay, hub, pool, lag, reasons),
             unready=unready,
             closed=closed,
         )

@@ -107,6 +107,37 @@ def client_options(command: Command) -> Command:
 
 
 @cli.command()
+@click.option("--token", envvar="NGOS_TOKEN", help="Sent as `Authorization: Bearer`. [env: NGOS_TOKEN]")
+@click.option("--url", default=DEFAULT_URL, envvar="NGOS_URL", help="The server, by http:// or ws://. [env: NGOS_URL]")
+@click.option("--over-s", default=1.0, type=click.FloatRange(0.1, 60), help="Seconds to take rates over. [default: 1]")
+@click.option("--json", "as_json", is_flag=True, help="One object of JSON, for programs.")
+@click.option("--watch", "again", is_flag=True, help="Again and again, until Ctrl-C.")
+def status(url: str, token: str | None, over_s: float, as_json: bool, again: bool) -> None:
+    """Show how a running server is: connections, topics, rates, latencies, who talks most.
+
+    Needs an administrator's token; where the server asks for none, it must be asked from its own machine. Exit code 0
+    where it is ready, 1 where it is not, or can't be asked.
+
+    Example: ngos status --watch
+    """
+    from ngos.status import look, table
+    from ngos.status import watch as follow
+
+    if again and as_json:
+        raise click.UsageError("--watch is for people, --json for programs")
+    console = Console()
+    if again:
+        trio.run(follow, url, token, over_s, console)
+    report = trio.run(look, url, token, over_s)
+    if as_json:
+        _write(report.to_json() + b"\n")
+    else:
+        console.print(table(url, report))
+    if report.now["reasons"]:
+        sys.exit(1)
+
+
+@cli.command()
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC...")
 @client_options
 @click.option("--json", "as_json", is_flag=True, help="One event's envelope a line, for pipes.")

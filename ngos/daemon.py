@@ -212,7 +212,7 @@ async def serve_http(  # noqa: ASYNC128 - the listener tells that it has started
     config.graceful_timeout = HTTP_DRAIN_S
     config.include_server_header = False
     configure_http(config, app.settings)
-    await serve_app(app.site, config, listener, stop.wait, accepting or trio.CancelScope(), task_status=task_status)
+    await serve_app(app.site, config, listener, stop.wait, accepting, task_status=task_status)
 
 
 def configure_http(config: ServerConfig, settings: Settings) -> None:

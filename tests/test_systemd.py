@@ -184,7 +184,10 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
             async def watch(  # noqa: ASYNC114 - started here only
                 number: int, *, task_status: trio.TaskStatus[None]
             ) -> None:
-                async with connect(url, callbacks=callbacks[number]) as client, client.subscribe("tokens") as events:
+                async with (
+                    connect(url, connect_s=60, callbacks=callbacks[number]) as client,
+                    client.subscribe("tokens") as events,
+                ):
                     task_status.started()
                     async for event in events:
                         assert event.seq is not None
@@ -194,7 +197,7 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
 
             async def write() -> None:
                 nonlocal writes
-                async with connect(url, client_id="writer", callbacks=callbacks[CLIENTS]) as client:
+                async with connect(url, client_id="writer", connect_s=60, callbacks=callbacks[CLIENTS]) as client:
                     while not back.is_set():
                         await client.create_token()
                         writes += 1

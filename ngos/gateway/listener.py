@@ -53,7 +53,7 @@ async def serve(
     config: ServerConfig,
     listener: socket.socket,
     stopped: Callable[[], Awaitable[object]],
-    accepting: trio.CancelScope,
+    accepting: trio.CancelScope | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -73,15 +73,17 @@ async def serve(
         async def serve_http(stream: trio.SocketStream) -> None:
             await Server(wrapped, config, context, ConnectionState(state.copy()), stream).run()
 
+        accept_scope = accepting or trio.CancelScope()
+
         async def accept() -> None:
-            with accepting:
+            with accept_scope:
                 await _Listener(listener, config.door, serve_http, nursery).run()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept)
             task_status.started()
             await stopped()
-            accepting.cancel()
+            accept_scope.cancel()
             await context.terminated.set()
             nursery.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
         await lifespan.wait_for_shutdown()

@@ -193,6 +193,10 @@ class Hub:
         """The topics with subscribers whose position is known."""
         return [topic for topic in self._topics.values() if topic.relayed is not None]
 
+    def topics(self) -> list[Topic]:
+        """All topics that somebody here follows."""
+        return list(self._topics.values())
+
     def counts(self) -> dict[str, int]:
         """Subscribers on this node by topic."""
         return {name: topic.count() for name, topic in self._topics.items()}
@@ -243,6 +247,7 @@ class Hub:
 
     async def _fan_out(self, topic: Topic, events: list[LoggedEvent], messages: list[bytes]) -> None:
         self.events += len(events)
+        topic.events += len(events)
         parcel = Parcel.of(messages)
         first, last = events[0].seq or 0, events[-1].seq or 0
         if last:

@@ -45,6 +45,7 @@ class Topic:
     head: int | None = None
     relayed: int | None = None
     fanned: int = 0
+    events: int = 0
     pruned: int | None = None
     tail: Tail = field(factory=Tail)
     live: dict[Subscriber, None] = field(factory=dict)

@@ -58,9 +58,8 @@ _CONTENTION = ("40001", "40P01")
 
 @attrs.frozen
 class PoolStats:
-    """`size`: open connections, of `max_size`; `idle`: those that nobody uses; `waiting`: tasks that wait for one."""
+    """`size`: open connections, `idle`: those of them that nobody uses, `waiting`: tasks that wait for one."""
 
-    max_size: int
     size: int
     idle: int
     waiting: int
@@ -82,7 +81,7 @@ class Pool:
         self._connect_s = connect_s
         self._query_s = query_s
         self._configure = configure
-        self._max_size = max_size
+        self.max_size = max_size
         self._slots = trio.Semaphore(max_size, max_value=max_size)
         # Last in, first out: the connection used last has its statements prepared and its caches warm.
         self._idle: list[TrioConnection[TupleRow]] = []
@@ -93,7 +92,7 @@ class Pool:
     def stats(self) -> PoolStats:
         """What the pool holds at this moment."""
         idle = len(self._idle)
-        return PoolStats(self._max_size, idle + len(self._in_use), idle, self._slots.statistics().tasks_waiting)
+        return PoolStats(idle + len(self._in_use), idle, self._slots.statistics().tasks_waiting)
 
     @asynccontextmanager
     async def connection(self, *, query_s: float | None = None) -> AsyncIterator[TrioConnection[TupleRow]]:

@@ -122,7 +122,7 @@ class Collector:
         pool = self._pool.stats()
         states = {"used": pool.size - pool.idle, "idle": pool.idle}
         yield _gauge("ngos_pool_connections", "Connections to Postgres.", "state", states)
-        yield GaugeMetricFamily("ngos_pool_size_max", "As many as there may be.", pool.max_size)
+        yield GaugeMetricFamily("ngos_pool_size_max", "As many as there may be.", self._pool.max_size)
         yield GaugeMetricFamily("ngos_pool_waiting", "Tasks that wait for one.", pool.waiting)
         yield _histogram("ngos_pool_wait_seconds", "Until a connection was there.", self._pool.wait_s)
 

@@ -32,6 +32,7 @@ from ngos.web import guard
 from ngos.web.assets import POLICY, Asset, load_page
 from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
+from ngos.web.status import Status
 
 RETRY_AFTER_S: Final = "1"
 HTTP_CLIENT_ID: Final = "http"
@@ -62,6 +63,7 @@ class Parts:
     hub: Hub
     once: Once
     collector: Collector
+    status: Status
     unready: Callable[[], Awaitable[list[str]]]
     closed: Callable[[], str | None]
 
@@ -138,6 +140,11 @@ def make_site(parts: Parts) -> QuartTrio:
                 "total_subscriptions": sum(counts.values()),
             }
         )
+
+    @site.get("/status")
+    async def status() -> Response:
+        await gate.let_administer(request)
+        return _json(parts.status())
 
     @site.get("/ws/connections")
     async def list_connections() -> Response:

@@ -66,6 +66,7 @@ ROUTE_CELLS: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("GET", "/asyncapi.json"): EVERYBODY,
     ("GET", "/ws/stats"): READERS,
     ("GET", "/metrics"): READERS,
+    ("GET", "/status"): ADMINISTRATORS,
     ("GET", "/ws/connections"): ADMINISTRATORS,
     ("POST", "/ws/broadcast"): ADMINISTRATORS,
     ("POST", "/ws/publish/mine"): PUBLISHERS,
