@@ -27,10 +27,11 @@ _A: Final = "01890a5d-ac96-774b-bcce-b302099a8057"
 _B: Final = "01890a5d-ac96-774b-bcce-b302099a8058"
 _EDGE: Final = "01890a5e-1f3a-7c21-9d44-5f0e6a7b8c9d"
 _EPOCH: Final = "4f1c2a9e"
+_JWT: Final = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"
 
 _COMMANDS: Final[dict[str, dict[str, Any]]] = {
     "ping": {},
-    "authenticate": {"token": "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"},  # nosec B105 - of nobody
+    "authenticate": {"token": _JWT},
     "subscribe": {"topic": "tokens", "since": 41, "epoch": _EPOCH},
     "unsubscribe": {"topic": "tokens"},
     "publish": {"topic": "chat.general", "type": "said", "payload": {"text": "hello"}},
