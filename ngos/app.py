@@ -35,6 +35,7 @@ from ngos.log.relay import Relay
 from ngos.log.retention import Retention
 from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
+from ngos.postgres.identity import Guard
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
 from ngos.services.experience import Experiences
@@ -68,7 +69,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     """Start everything that serves; leaving stops it.
 
     Raises SetupError or StorageError before it yields: the database can't be had. A defect in one of the core tasks
-    (committer, relay, hub) ends the block with an exception group: it never limps.
+    (committer, relay, hub) ends the block with an exception group: it never limps. So does a log that went back under
+    it (LogWentBack).
     """
     verifier = None if settings.auth_mode == "none" else Verifier.open(_auth_terms(settings), time.time)
     async with AsyncExitStack() as stack:
@@ -76,13 +78,14 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
         else:
             conninfo = str.__str__(settings.database_url)
-        await _migrate(conninfo, settings)
+        guard = await _migrate(conninfo, settings)
         pool = await stack.enter_async_context(
             open_pool(
                 conninfo,
                 max_size=settings.database_pool_size,
                 connect_s=settings.database_connect_s,
                 query_s=settings.database_query_s,
+                configure=guard.check,
             )
         )
 
@@ -134,6 +137,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             if verifier is not None:
                 await nursery.start(verifier.run)
             nursery.start_soon(connections.tell_status)
+            nursery.start_soon(guard.run)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
 
@@ -153,10 +157,17 @@ def _auth_terms(settings: Settings) -> AuthTerms:
     )
 
 
-async def _migrate(conninfo: str, settings: Settings) -> None:
+async def _migrate(conninfo: str, settings: Settings) -> Guard:
     try:
         report = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
     except StorageUnavailable as exc:
         raise SetupError(f"can't use the database: {exc}") from exc
     if report.applied:
         _log.info("schema.migrated", version=report.to_version, applied=list(report.applied))
+    kept = report.kept
+    assert kept is not None
+    if kept.renewed is not None:
+        _log.warning("log.epochs_renewed", reason=kept.renewed, topics=kept.topics)
+    if unknown := kept.identity.unknown():
+        _log.warning("database.identity_unknown", parts=unknown, hint="a restore may go unseen: see docs/operating.md")
+    return Guard(kept.identity)

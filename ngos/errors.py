@@ -8,7 +8,8 @@
     ├── StorageError             the database is at fault: `unavailable` to the client, a line in the log
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   │   └── StorageContention   it rolled us back in favour of another; had no effect
-    │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
+    │   ├── SchemaError          its schema is newer than this server, or not ours; will not pass
+    │   └── LogWentBack          what clients were told is in its log no more: the server ends
     ├── Refused                  a token is not valid, its holder's fault (ngos.auth.refusals)
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
 
@@ -36,6 +37,13 @@ class StorageContention(StorageUnavailable):
 
 class SchemaError(StorageError):
     """The database's schema is not one that this server can use. The text says what to do."""
+
+
+class LogWentBack(StorageError):
+    """The log went back under a server that runs, or its epochs are others: what the server knows of it is not true.
+
+    It ends the process, so that the next start gives new epochs, and clients learn of it.
+    """
 
 
 class SetupError(NgosError):
