@@ -137,7 +137,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             if verifier is not None:
                 await nursery.start(verifier.run)
             nursery.start_soon(connections.tell_status)
-            nursery.start_soon(guard.run)
+            await nursery.start(guard.run)
             yield App(settings, make_site(parts), connections, pool)
             nursery.cancel_scope.cancel()
 

@@ -154,8 +154,9 @@ class Guard:
             self._failed.set()
             raise StorageUnavailable(f"this is not the database that the server started with: {self._reason}")
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wait for a connection that led elsewhere; raises LogWentBack then, else until cancelled."""
+        task_status.started()
         await self._failed.wait()
         raise LogWentBack(f"the database is not the one that the server started with ({self._reason}): start again")
 
