@@ -33,20 +33,6 @@ def test_nothing_is_left_out() -> None:
     assert all(f"| {int(code)} |" in TEXT for code in CloseCode)
 
 
-def test_its_links_lead_somewhere() -> None:
-    """Tries to link to a heading or a file that is not there."""
-    headings = {protocol_docs._anchor(heading) for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        file, _, anchor = target.partition("#")
-        if not file:
-            assert anchor in headings, target
-            continue
-        path = protocol_docs.TARGET.parent / file
-        assert path.exists(), target
-        there = {protocol_docs._anchor(heading) for heading in re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)}
-        assert not anchor or anchor in there, target
-
-
 @only_frames
 async def test_every_route_is_told_of(server: Running) -> None:
     """Tries to have an HTTP route that the page does not tell of, or the other way round."""
