@@ -9,6 +9,7 @@ import orjson
 import psycopg
 import pytest
 import trio
+from psycopg.conninfo import conninfo_to_dict
 from trio_websocket import open_websocket_url
 
 from ngos.__main__ import main
@@ -98,6 +99,30 @@ async def test_a_log_that_goes_back_under_a_server(empty_database_url: str, stat
         await migrate(empty_database_url, connect_s=5, lock_s=5)
     ((epoch,),) = execute(empty_database_url, "select epoch from topics where topic = 'tokens'")
     assert position.epoch != epoch
+
+
+async def test_another_database_in_its_place(postgres_server: TestServer, database_url: str) -> None:
+    """Tries to have a server go on when its connections break and the next ones lead to another database."""
+    other = postgres_server.create_database()
+    name, other_name = (str(conninfo_to_dict(url)["dbname"]) for url in (database_url, other))
+    async with daemon(database_url) as server:
+        async with connect(server.url, client_id="me") as client, client.subscribe("tokens"):
+            await client.create_token(type="demo")
+            with psycopg.connect(postgres_server.conninfo, autocommit=True) as admin:
+                admin.execute(f"alter database {name} allow_connections false")
+                admin.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [name])
+                admin.execute(f"alter database {name} rename to {name}_old")
+                admin.execute(f"alter database {other_name} rename to {name}")
+            try:
+                assert 1 == await server.ends()  # at the next comparison, on a new connection
+            finally:
+                with psycopg.connect(postgres_server.conninfo, autocommit=True) as admin:
+                    admin.execute(f"alter database {name} rename to {other_name}")
+                    admin.execute(f"alter database {name}_old rename to {name}")
+                    admin.execute(f"alter database {name} allow_connections true")
+                postgres_server.drop_database(other)
+        assert "log.went_back" in server.log
+        assert "ngos: the database is not the one that the server started with (database_oid " in server.log
 
 
 def test_the_command(empty_database_url: str, capsys: pytest.CaptureFixture[str]) -> None:

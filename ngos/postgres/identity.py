@@ -22,10 +22,13 @@ from typing import Any, Final
 
 import attrs
 import psycopg
+import structlog
 import trio
 
 from ngos.errors import LogWentBack, SchemaError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
+
+log = structlog.get_logger(__name__)
 
 ASKED_FOR: Final = "asked for"
 """The reason of `ngos migrate --new-epochs`."""
@@ -158,6 +161,7 @@ class Guard:
         """Wait for a connection that led elsewhere; raises LogWentBack then, else until cancelled."""
         task_status.started()
         await self._failed.wait()
+        log.error("log.went_back", reason=self._reason)
         raise LogWentBack(f"the database is not the one that the server started with ({self._reason}): start again")
 
 
