@@ -18,7 +18,7 @@ from quart_trio import QuartTrio
 
 from ngos.auth.verifier import AuthTerms, Verifier
 from ngos.config import Settings
-from ngos.errors import Defect, SetupError, StorageUnavailable
+from ngos.errors import Defect, LogWentBack, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
 from ngos.gateway.connections import Connections
 from ngos.gateway.door import Door
@@ -38,6 +38,7 @@ from ngos.log.relay import Relay
 from ngos.log.retention import Retention
 from ngos.log.store import Extent
 from ngos.postgres.embedded import embedded_postgres
+from ngos.postgres.identity import Guard
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
@@ -105,7 +106,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
 
     Raises SetupError before it yields: keys that can't be read, an embedded Postgres that does not start. Later it ends
     the block with an exception group: with SetupError, where the database will not have us; with Defect, where one of
-    the tasks that the server can't be without has failed: it never limps.
+    the tasks that the server can't be without has failed: it never limps;
+    with LogWentBack, where the log is no more what clients were told.
     """
     verifier = None if settings.auth_mode == "none" else Verifier.open(_auth_terms(settings), time.time)
     async with AsyncExitStack() as stack:
@@ -113,12 +115,14 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
         else:
             conninfo = str.__str__(settings.database_url)
+        guard = Guard()
         pool = await stack.enter_async_context(
             open_pool(
                 conninfo,
                 max_size=settings.database_pool_size,
                 connect_s=settings.database_connect_s,
                 query_s=settings.database_query_s,
+                configure=guard.check,
             )
         )
 
@@ -130,6 +134,14 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             made = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
             if made.applied:
                 _log.info("schema.migrated", version=made.to_version, applied=list(made.applied))
+            kept = made.kept
+            assert kept is not None
+            if kept.renewed is not None:
+                _log.warning("log.epochs_renewed", reason=kept.renewed, topics=kept.topics)
+            if unknown := kept.identity.unknown():
+                hint = "a restore may go unseen: see docs/operating.md"
+                _log.warning("database.identity_unknown", parts=unknown, hint=hint)
+            guard.expect(kept.identity)
 
         async def ask() -> list[str]:
             if verifier is not None and (reason := verifier.unready()):
@@ -197,6 +209,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 await nursery.start(_core("verifier", verifier.run, connections))
             nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
+            nursery.start_soon(_core("guard", guard.run, connections))
             nursery.start_soon(_core("status", connections.tell_status, connections))
             nursery.start_soon(_core("lag", lag.run, connections))
             pulses = (committer.pulse, relay.pulse)
@@ -215,6 +228,9 @@ def _core(name: str, run: Callable[..., Awaitable[None]], connections: Connectio
             await run(**options)
             raise RuntimeError("it has ended")
         except SetupError:
+            raise
+        except LogWentBack:
+            connections.end_all(CloseCode.RESTARTING)
             raise
         except Exception as exc:
             incident_id = report("server.defect", exc, task=name)

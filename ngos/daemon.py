@@ -16,7 +16,7 @@ from attrs import define, field
 
 from ngos.app import App, open_app
 from ngos.config import Settings
-from ngos.errors import Defect, SetupError
+from ngos.errors import Defect, LogWentBack, SetupError
 from ngos.gateway import frames
 from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
@@ -63,7 +63,7 @@ async def serve(
                     await daemon.run(app, on_ready)
                 nursery.cancel_scope.cancel()
         except ExceptionGroup as group:
-            for kind in (SetupError, Defect):
+            for kind in (SetupError, LogWentBack, Defect):
                 if (known := group.subgroup(kind)) is not None:
                     raise _first_of(known) from None
             raise Defect(

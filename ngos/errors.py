@@ -9,7 +9,8 @@
     │   ├── StorageUnavailable   it can't be reached, or did not answer in time; may pass
     │   │   └── StorageContention   it rolled us back in favour of another; had no effect
     │   ├── StorageRefused       it does not let us in: wrong password, no such role or database; will not pass
-    │   └── SchemaError          its schema is newer than this server, or not ours; will not pass
+    │   ├── SchemaError          its schema is newer than this server, or not ours; will not pass
+    │   └── LogWentBack          what clients were told is in its log no more: the server ends
     ├── Refused                  a token is not valid, its holder's fault (ngos.auth.refusals)
     ├── Defect                   a part that the server can't be without has failed: it ends, and the log says why
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
@@ -46,6 +47,13 @@ class SchemaError(StorageError):
 
 class Defect(NgosError):
     """A core task of the server has failed, and with it the server. The text names the incident in the log."""
+
+
+class LogWentBack(StorageError):
+    """The log went back under a server that runs, or its epochs are others: what the server knows of it is not true.
+
+    It ends the process, so that the next start gives new epochs, and clients learn of it.
+    """
 
 
 class SetupError(NgosError):

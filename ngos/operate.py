@@ -31,11 +31,17 @@ _SERVER_EXTRA: Final = "needs the server: pip install 'ngos[server]'"
 
 
 @click.command()
+@click.option(
+    "--new-epochs",
+    is_flag=True,
+    help="Give every topic a new epoch: after a restore that ngos can't see, of data into the same tables or of files.",
+)
 @settings_flags("database_url", "data_dir", "database_connect_s")
-def migrate(given: dict[str, str], config_file: Path | None) -> None:
+def migrate(given: dict[str, str], config_file: Path | None, new_epochs: bool) -> None:
     """Bring the database's schema up to date, as `ngos serve` does by itself when it starts.
 
-    Files that were applied stay when a later one fails. Waits up to 60 s for another ngos that is at it.
+    Files that were applied stay when a later one fails. Waits up to 60 s for another ngos that is at it. A database
+    that was restored gets new epochs: clients then read the state anew, instead of resuming in a log that went back.
 
     Example: ngos migrate --database-url postgresql://ngos@db/ngos
     """
@@ -47,12 +53,18 @@ def migrate(given: dict[str, str], config_file: Path | None) -> None:
 
     async def bring_up_to_date() -> MigrationReport:
         async with _database(settings) as conninfo:
-            return await run(conninfo, connect_s=settings.database_connect_s, lock_s=LOCK_S)
+            return await run(conninfo, connect_s=settings.database_connect_s, lock_s=LOCK_S, new_epochs=new_epochs)
 
     report = trio.run(bring_up_to_date)
     for name in report.applied:
         click.echo(f"applied {name}")
-    click.echo(f"schema {report.from_version} -> {report.to_version}" if report.applied else "nothing to do")
+    if report.applied:
+        click.echo(f"schema {report.from_version} -> {report.to_version}")
+    kept = report.kept
+    if kept is not None and kept.renewed is not None:
+        click.echo(f"new epochs for {kept.topics} topics: {kept.renewed}")
+    elif not report.applied:
+        click.echo("nothing to do")
 
 
 @click.command()

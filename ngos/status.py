@@ -39,7 +39,8 @@ class Report:
         over_s = max(now["at_s"] - before["at_s"], 1e-9)
 
         def per_s(early: Mapping[str, Any], late: Mapping[str, Any], name: str) -> float:
-            return round(float(max(0, late[name] - early.get(name, late[name]))) / over_s, 1)
+            grown: float = max(0, late[name] - early.get(name, late[name]))
+            return round(float(grown / over_s), 1)
 
         topics_before = {topic["topic"]: topic for topic in before["topics"]}
         talkers_before = {talker["connection_id"]: talker for talker in before["talkers"]}

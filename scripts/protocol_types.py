@@ -125,15 +125,15 @@ def _interface(cls: type, *, command: bool = False) -> str:
 
 def _field(attribute: attrs.Attribute[Any], hint: Any, *, command: bool) -> Iterator[str]:
     optional = command and attribute.default is not attrs.NOTHING
-    notes = list(dict.fromkeys(_rules(hint)))
-    if optional and (default := _default(attribute.default)) is not None:
+    notes = list(dict.fromkeys(rules_in_words(hint)))
+    if optional and (default := default_in_words(attribute.default)) is not None:
         notes.append(f"Default: {default}.")
     yield _comment([" ".join(notes)] if notes else [], "  ")
     mark, more = ("?", " | undefined") if optional else ("", "")
     yield f"  {attribute.name}{mark}: {_type(hint, command=command)}{more};\n"
 
 
-def _default(default: Any) -> str | None:
+def default_in_words(default: Any) -> str | None:
     if isinstance(default, Unset) or default is None:
         return None
     if isinstance(default, tuple):
@@ -143,7 +143,7 @@ def _default(default: Any) -> str | None:
     return json.dumps(default)
 
 
-def _rules(hint: Any) -> Iterator[str]:
+def rules_in_words(hint: Any) -> Iterator[str]:
     """What the rules of a field say, in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is datetime:
@@ -157,7 +157,7 @@ def _rules(hint: Any) -> Iterator[str]:
     else:
         for argument in arguments:
             if not isinstance(argument, EnumMeta):
-                yield from _rules(argument)
+                yield from rules_in_words(argument)
 
 
 def _words(rule: Rule) -> str | None:

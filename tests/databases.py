@@ -91,6 +91,9 @@ class TestServer:
             )
             thread.start()
             thread.join()
+            # Else each copy would be taken for a restored database.
+            with psycopg.connect(self._conninfo_of(name), autocommit=True) as db:
+                db.execute("delete from ngos_identity")
             self._template = name
         return self._template
 

@@ -43,6 +43,7 @@ def test_a_sound_history(history: History) -> None:
         "trajectories": 1,
         "replies": REPLIES,
         "journals": events,
+        "identity": 1,
     } == looked_at
     assert LAST == {name: topic["seq"] for name, topic in report.topics.items()}
 
@@ -226,7 +227,24 @@ def test_a_pruned_log_is_sound(history: History, gone: bool) -> None:
     assert "" == texts(report)
     unchecked = {check.name: check.unchecked for check in report.checks}
     # Of the rows: two tokens, one edge, four experiences. Of the journal: one event is ephemeral.
-    assert {"numbers": 15, "changes": 7, "trajectories": 0, "replies": 15, "journals": 16} == unchecked
+    expected = {"numbers": 15, "changes": 7, "trajectories": 0, "replies": 15, "identity": 0, "journals": 16}
+    assert expected == unchecked
+
+
+def test_a_copy_is_remarked_upon(history: History) -> None:
+    """Tries to have a restored copy, or a log that was seen to go back, called a fault, or passed over in silence."""
+    for doubt in ("", "it went back"):
+        history.execute(f"update ngos_identity set doubt = nullif('{doubt}', '')")
+        report = history.verify()
+        assert report.sound
+        (remark,) = [remark for check in report.checks for remark in check.remarks]
+        assert doubt in remark
+        assert ("database_oid" in remark) is (not doubt)
+        assert "gives new epochs" in remark
+    history.execute("delete from ngos_identity")
+    report = history.verify()
+    assert report.sound
+    assert ["no database is noted"] == [r[:20] for check in report.checks for r in check.remarks]
 
 
 @pytest.mark.parametrize(

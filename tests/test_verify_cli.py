@@ -41,8 +41,9 @@ def test_sound(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["verify", "--database-url", history.url, "--journal", str(history.journal), "--complete"]
     assert 0 == main(arguments)
     lines = capsys.readouterr().out.splitlines()
-    assert ["sound"] * 5 == [line.split()[0] for line in lines[:5]]
-    assert ["numbers", "changes", "trajectories", "replies", "journals"] == [line.split()[1] for line in lines[:5]]
+    assert ["sound"] * 6 == [line.split()[0] for line in lines[:6]]
+    expected = ["numbers", "changes", "trajectories", "replies", "identity", "journals"]
+    assert expected == [line.split()[1] for line in lines[:6]]
     assert "nothing lost, nothing twice" == lines[-1]
     assert 0 == main([*arguments, "--json"])
     report = json.loads(capsys.readouterr().out)
@@ -61,7 +62,7 @@ def test_faulty(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in out
     lines = out.splitlines()
     assert lines[3].startswith("FAULTY  replies")
-    assert 4 + 10 + 1 + 1 == len(lines)
+    assert 5 + 10 + 1 + 1 + 1 == len(lines)  # the checks, the first faults, how many more, a remark, the sum
     assert lines[-1].endswith(" faults")
     assert 1 == main([*arguments, "--json"])
     report = json.loads(capsys.readouterr().out)

@@ -2,6 +2,9 @@
 
 The committer tells what it committed; `doubt` tells that something may have been committed that nobody told of (the
 database failed before it answered a commit). Cancelled or failing, the relay loses nothing: the log is the truth.
+
+Where the log is behind what clients were told, or its epoch is another, it went back under this server (a restore):
+then nothing that the server knows is true. LogWentBack ends it, and the next start gives new epochs.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import structlog
 import trio
 from attrs import define, field
 
-from ngos.errors import StorageUnavailable
+from ngos.errors import LogWentBack, StorageUnavailable
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
 from ngos.log.topic import Topic
+from ngos.postgres import identity
 from ngos.postgres.pool import Pool
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
 from ngos.pulse import Pulse
@@ -53,12 +57,17 @@ class Relay:
     _room: trio.Event = field(init=False, factory=trio.Event)
 
     def advance(self, events: Sequence[LoggedEvent]) -> None:
-        """Tell what was committed, before anybody is answered; `announce` follows with the same events."""
+        """Tell what was committed, before anybody is answered; `announce` follows with the same events.
+
+        LogWentBack: the epoch is not the one that subscribers know.
+        """
         for event in events:
             if event.topic in OWN_DURABLE_TOPICS and event.seq is not None:
                 self.heads[event.topic] = event.seq
             topic = self._hub.topic(event.topic)
             if topic is not None and event.seq is not None:
+                if topic.epoch not in (None, event.epoch):
+                    raise _went_back(event.topic, f"its epoch was {topic.epoch} and is {event.epoch}")
                 topic.epoch, topic.head = event.epoch, max(topic.head or 0, event.seq)
                 if topic.relayed is None:  # its first read is under way, and may know of more than was relayed
                     topic.start_behind(event.seq - 1)
@@ -140,7 +149,7 @@ class Relay:
 
     async def _compare_with_log(self) -> bool:
         """Deliver what the log has and nobody told of; returns whether the log could be asked."""
-        topics = {topic: topic.head or 0 for topic in self._hub.durable_topics()}
+        topics = {topic: (topic.epoch, topic.head or 0) for topic in self._hub.durable_topics()}
         if not topics:
             return True
         try:
@@ -148,10 +157,30 @@ class Relay:
                 extents = await store.read_extents(conn, [topic.name for topic in topics])
         except StorageUnavailable:
             return False
-        for topic, told in topics.items():
-            seq = extents[topic.name].seq
-            topic.pruned = extents[topic.name].pruned
+        for topic, (epoch, told) in topics.items():
+            extent = extents.get(topic.name)
+            seq = 0 if extent is None else extent.seq
+            if extent is None or seq < told:
+                raise await self._doubted(topic.name, f"clients were told of {told}, and its last is {seq}")
+            if epoch not in (None, extent.epoch):
+                raise _went_back(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
+            topic.pruned = extent.pruned
             if told < seq:  # up to `told` it is relayed, or on its way
                 topic.head = max(topic.head or 0, seq)
                 await self._fill(topic, upto=seq)
         return True
+
+    async def _doubted(self, topic: str, what: str) -> LogWentBack:
+        """The same, noted in the database, whose identity may be as it was."""
+        failure = _went_back(topic, what)
+        try:
+            async with self._pool.connection() as conn:
+                await identity.doubt(conn, str(failure))
+        except StorageUnavailable as exc:
+            _log.error("log.doubt_not_noted", reason=str(exc), hint="run ngos migrate --new-epochs")
+        return failure
+
+
+def _went_back(topic: str, what: str) -> LogWentBack:
+    _log.error("log.went_back", topic=topic, reason=what)
+    return LogWentBack(f"the log of {topic} went back under this server: {what}; start again, for new epochs")

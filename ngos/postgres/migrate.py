@@ -3,7 +3,9 @@
 Promises: a file is applied as a whole or not at all, in the order of the numbers, and by one server even if many
 start at once; a database that is newer than this server is left alone.
 
-Imports ngos.errors, ngos.postgres.driver and ngos.postgres.pool.
+After the files, under the same lock, the database's identity is compared with what was noted (`identity`).
+
+Imports ngos.errors, ngos.postgres.driver, ngos.postgres.identity and ngos.postgres.pool.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from psycopg.rows import TupleRow
 
 from ngos.errors import SchemaError, StorageRefused, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
+from ngos.postgres.identity import Kept, keep
 from ngos.postgres.pool import connect_within, is_refusal, is_unavailable
 
 MIN_POSTGRES = 14
@@ -48,21 +51,30 @@ class Migration:
 
 @attrs.frozen
 class MigrationReport:
-    """`applied`: the names of what this run applied, in order. Version 0 is a database without a schema."""
+    """`applied`: the names of what this run applied, in order. Version 0 is a database without a schema.
+
+    `kept`: which database it is, and whether its topics have new epochs; None with a `directory` of the caller's.
+    """
 
     from_version: int
     to_version: int
     applied: tuple[str, ...]
+    kept: Kept | None = None
 
 
 async def migrate(
-    conninfo: str, *, connect_s: float, lock_s: float, directory: Traversable | None = None
+    conninfo: str,
+    *,
+    connect_s: float,
+    lock_s: float,
+    directory: Traversable | None = None,
+    new_epochs: bool = False,
 ) -> MigrationReport:
     """Bring the database's schema to the newest version that this server knows.
 
     `connect_s`: seconds for the connection to come about; `lock_s`: seconds to wait for another server that is at
     it. How long the files themselves may take, the caller says. `directory`: where they are, by default the ones
-    that come with ngos.
+    that come with ngos. `new_epochs`: give all topics new epochs, for a log that went back unseen.
 
     SchemaError: the database is newer than this server, Postgres is older than 14, or a file fails; the text says
     what to do. StorageRefused: it does not let us in. StorageUnavailable: it can't be reached, or another server holds
@@ -76,7 +88,13 @@ async def migrate(
                 await connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
             if waiting.cancelled_caught:
                 raise StorageUnavailable(f"another ngos has been changing the schema for more than {lock_s:g} s")
-            return await _apply(connection, migrations)  # closing the connection gives the lock back
+            report = await _apply(connection, migrations)
+            if directory is None:
+                with trio.move_on_after(lock_s) as keeping:
+                    report = attrs.evolve(report, kept=await keep(connection, new_epochs=new_epochs))
+                if keeping.cancelled_caught:
+                    raise StorageUnavailable(f"another has held the topics for more than {lock_s:g} s")
+            return report  # closing the connection gives the lock back
     except psycopg.Error as error:
         text = " ".join(str(error).split())
         if is_unavailable(error):

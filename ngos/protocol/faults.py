@@ -29,8 +29,27 @@ class ErrorCode(StrEnum):
         """Whether the same command may succeed if it is sent again later."""
         return self in _RETRYABLE
 
+    @property
+    def meaning(self) -> str:
+        """When it is the answer, in a few words, for documents."""
+        return _MEANINGS[self]
+
 
 _RETRYABLE = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
+_MEANINGS = {
+    ErrorCode.INVALID_JSON: "not JSON, not an object, or nested deeper than the server allows (32)",
+    ErrorCode.INVALID_MESSAGE: "an envelope field is missing or wrong",
+    ErrorCode.UNKNOWN_TYPE: "no such command; the message says what was meant if a name is close",
+    ErrorCode.INVALID_PAYLOAD: "`details.errors` lists every fault with its path",
+    ErrorCode.CONFLICT: "another version, a second edge of the kind, or an id that another command had",
+    ErrorCode.UNAUTHENTICATED: "who sent it has not said who he is, or not validly",
+    ErrorCode.FORBIDDEN: "what it asks for is not allowed to who sent it, or to anybody",
+    ErrorCode.RATE_LIMITED: "over a limit that time mends: `details.retry_after_ms`",
+    ErrorCode.TOO_MANY_SUBSCRIPTIONS: "over the limit of topics for one connection",
+    ErrorCode.UNAVAILABLE: "the database can't be reached or did not answer in time; the effect is unknown, "
+    "so give commands an id and send the same again",
+    ErrorCode.INTERNAL: "a defect in the server; the message names an incident that is in its log",
+}
 
 
 class CommandFailed(NgosError):

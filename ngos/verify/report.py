@@ -61,8 +61,8 @@ class Report:
         - `sound`: true where there is no fault
         - `faults`: how many there are, of all checks
         - `topics`: of each durable topic in the database `epoch`, `seq` and `pruned`, at the snapshot
-        - `checks`: a list, in the order of the checks: numbers, changes, trajectories, replies, and journals where
-          there were any; each with
+        - `checks`: a list, in the order of the checks: numbers, changes, trajectories, replies, identity, and
+          journals where there were any; each with
             - `name`, `unit`: what was checked, and what `looked_at` counts
             - `looked_at`, `unchecked`, `faults`: numbers
             - `first`: the first ten faults, a text each

@@ -9,6 +9,7 @@ from typing import Final
 
 from ngos.errors import SetupError
 from ngos.verify.changes import check_changes
+from ngos.verify.identity import check_identity
 from ngos.verify.journals import Sized, check_journals
 from ngos.verify.replies import check_replies
 from ngos.verify.report import Report
@@ -35,6 +36,7 @@ async def verify(
             await check_changes(snapshot),
             await check_trajectories(snapshot),
             await check_replies(snapshot),
+            await check_identity(snapshot),
         ]
         if sized:
             checks.append(await check_journals(snapshot, sized, complete=complete))

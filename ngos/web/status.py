@@ -30,7 +30,10 @@ TOPICS: Final = 100
 
 @frozen(eq=False)
 class Status:
-    """The parts that it is read from; `reasons` say why it is not ready. Costs as much as looking once at each connection and topic."""
+    """The parts that it is read from; `reasons` say why it is not ready.
+
+    Costs as much as looking once at each connection and topic.
+    """
 
     _connections: Connections
     _committer: Committer

@@ -138,8 +138,11 @@ def test_every_command_has_an_operation(document: dict[str, Any]) -> None:
         assert name == message["payload"]["properties"]["type"]["const"]
         answers = [resolve(document, item["$ref"])["name"] for item in operation["reply"]["messages"]]
         assert replies | {"error"} == set(answers)
-    sent = [resolve(document, item["$ref"])["name"] for item in document["operations"]["events"]["messages"]]
-    assert {*PROMISED_EVENTS, "connection.established"} == set(sent)
+    for topic in OWN_TOPICS:
+        operation = document["operations"][f"events.{topic}"]
+        assert "send" == operation["action"]
+        sent = {resolve(document, item["$ref"])["name"] for item in operation["messages"]}
+        assert {name for name, of in PROMISED_EVENTS.items() if of == topic} == sent
 
 
 def test_the_document_says_what_is_required(document: dict[str, Any]) -> None:
@@ -156,10 +159,14 @@ def test_the_document_says_what_is_required(document: dict[str, Any]) -> None:
 def test_the_document_knows_the_whole_envelope(document: dict[str, Any]) -> None:
     """Every envelope field that the server sends is described: `replayed` on replies, positions on events."""
     created = document["components"]["messages"]["token.created"]["payload"]["properties"]
-    assert {"id", "type", "timestamp", "payload", "reply_to", "replayed"} <= created.keys()
-    assert {"topic", "seq", "epoch", "sender_id"} <= created.keys()
+    assert {"id", "type", "timestamp", "payload", "reply_to", "replayed"} == created.keys()
+    event = document["components"]["messages"]["event.token.created"]["payload"]["properties"]
+    assert {"id", "type", "timestamp", "payload", "topic", "seq", "epoch", "sender_id"} == event.keys()
     pong = document["components"]["messages"]["pong"]["payload"]["properties"]
-    assert "topic" not in pong
+    assert {"id", "type", "timestamp", "payload", "reply_to"} == pong.keys()
+    status = document["components"]["messages"]["event.system.status"]["payload"]
+    assert "topic" in status["required"]
+    assert "seq" not in status["properties"]
     error = document["components"]["messages"]["error"]["payload"]["properties"]["payload"]
     assert {str(code) for code in ErrorCode} == set(error["properties"]["code"]["enum"])
 
@@ -168,7 +175,9 @@ def test_every_field_has_a_schema(document: dict[str, Any]) -> None:
     """No field of a message is left undescribed, but those that may hold any JSON."""
     anything = {"state_before", "state_after", "action"}
     for name, message in document["components"]["messages"].items():
-        for field, schema in message["payload"]["properties"]["payload"]["properties"].items():
+        payload = message["payload"]["properties"]["payload"]
+        assert ("properties" in payload) is (name not in {"event.custom", "broadcast"}), name
+        for field, schema in payload.get("properties", {}).items():
             assert schema or field in anything, f"{name}.{field}"
 
 
