@@ -16,7 +16,8 @@ import trio
 from attrs import define
 from quart_trio import QuartTrio
 
-from ngos.auth.verifier import AuthTerms, Verifier
+from ngos.auth.terms import terms_of
+from ngos.auth.verifier import Verifier
 from ngos.config import Settings
 from ngos.errors import Defect, LogWentBack, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
@@ -88,7 +89,7 @@ class App:
         Who follows a topic that is durable now, or is no more, is sent off to come back, for he was told otherwise.
         """
         if self._verifier is not None:
-            self._verifier.renew(_auth_terms(settings))
+            self._verifier.renew(terms_of(settings))
         self.settings = self._parts.settings = settings
         self._access.apply(settings)
         self.connections.door.apply(settings)
@@ -109,7 +110,7 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     the tasks that the server can't be without has failed: it never limps;
     with LogWentBack, where the log is no more what clients were told.
     """
-    verifier = None if settings.auth_mode == "none" else Verifier.open(_auth_terms(settings), time.time)
+    verifier = None if settings.auth_mode == "none" else Verifier.open(terms_of(settings), time.time)
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
@@ -238,18 +239,3 @@ def _core(name: str, run: Callable[..., Awaitable[None]], connections: Connectio
             raise Defect(f"a defect in the {name} ended the server: incident {incident_id} is in its log") from exc
 
     return task
-
-
-def _auth_terms(settings: Settings) -> AuthTerms:
-    return AuthTerms(
-        secret_file=settings.auth_secret_file,
-        keys_file=settings.auth_keys_file,
-        jwks_url=settings.auth_jwks_url,
-        algorithms=settings.auth_algorithms,
-        issuer=settings.auth_issuer,
-        audience=settings.auth_audience,
-        leeway_s=settings.auth_leeway_s,
-        claim=settings.auth_claim,
-        jwks_age_s=settings.auth_jwks_age_s,
-        jwks_timeout_s=settings.auth_jwks_timeout_s,
-    )

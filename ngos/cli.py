@@ -26,7 +26,7 @@ from ngos.client.trio import connect
 from ngos.config import FIELDS
 from ngos.flags import Command, settings_flags
 from ngos.loading import load, load_settings, shown
-from ngos.operate import migrate, missing_server, verify
+from ngos.operate import check_config, doctor, migrate, missing_server, verify
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.codec import Envelope
 from ngos.token_cli import token_group
@@ -65,6 +65,7 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
 
 cli.add_command(migrate)
 cli.add_command(verify)
+cli.add_command(doctor)
 cli.add_command(token_group)
 
 
@@ -80,12 +81,19 @@ def _say_ready(address: str, *, hints: bool) -> None:
 
 
 @cli.command()
+@click.option("--check", is_flag=True, help="Print `ok`, or each fault in a line; exit code 2 then.")
 @settings_flags()
-def config(given: dict[str, str], config_file: Path | None) -> None:
+def config(given: dict[str, str], config_file: Path | None, check: bool) -> None:
     """Print each setting that is in force and where it comes from, secrets masked.
+
+    --check says whether `ngos serve` would start with them, as far as that can be told without a network: before a
+    restart, or a reload.
 
     Example: NGOS_PORT=9000 ngos config --drain-s 30
     """
+    if check:
+        check_config(given, config_file)
+        return
     loaded = load(given, config_file)
     values = {name: shown(getattr(loaded.settings, name)) for name in FIELDS}
     width = max(map(len, values)), min(40, max(map(len, values.values())))

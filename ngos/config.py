@@ -54,6 +54,10 @@ class Settings:
         validator=ge(0.001),
         metadata={"help": "Seconds for the database part of a command; then the client gets `unavailable`."},
     )
+    redis_url: ts.SecretStr | None = field(
+        default=None,
+        metadata={"help": "Redis, as redis://…, for nodes to come: only `ngos doctor` asks it so far."},
+    )
     durable_topics: tuple[str, ...] = field(
         default=(),
         metadata={"help": "Patterns (with * and ?) of custom topics whose events are logged and can be resumed."},
@@ -253,8 +257,8 @@ FIELDS: Final[dict[str, attrs.Attribute[Any]]] = attrs.fields_dict(Settings)
 RESTART: Final = frozenset(
     {
         *("host", "port", "database_url", "data_dir", "database_pool_size", "database_connect_s", "database_query_s"),
-        *("allow_anonymous", "auth_mode", "auth_jwks_url", "auth_jwks_age_s", "auth_jwks_timeout_s", "proxies"),
-        *("compression", "log_format", "traces_url", "traces_share"),
+        *("redis_url", "allow_anonymous", "auth_mode", "auth_jwks_url", "auth_jwks_age_s", "auth_jwks_timeout_s"),
+        *("proxies", "compression", "log_format", "traces_url", "traces_share"),
     }
 )
 """Settings that are the same from start to end; SIGHUP changes all others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from ngos.config import Settings
 from ngos.errors import SetupError
@@ -22,13 +22,12 @@ Past it a client's kernel tries again after 1, 3, 7, 15 s. The server's own has 
 
 def listen(settings: Settings) -> socket.socket:
     """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
+    family, address = address_of(settings)
+    check_exposure(settings, str(address[0]), settings.host)
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        check_exposure(settings, str(address[0]), settings.host)
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as exc:
-        raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise SetupError(f"can't listen on {settings.host}: {exc.strerror}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -41,6 +40,16 @@ def listen(settings: Settings) -> socket.socket:
             raise SetupError(f"{where} is taken: stop what listens there, or choose another with --port") from None
         raise SetupError(f"can't listen on {where}: {exc.strerror}") from None
     return listener
+
+
+def address_of(settings: Settings) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """Where the settings say to listen. Asks who knows names. Raises SetupError."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise SetupError(f"can't listen on {settings.host}: {getattr(exc, 'strerror', None) or exc}") from None
+    family, _, _, _, address = found[0]
+    return family, address
 
 
 def take_over(listener: socket.socket, settings: Settings) -> socket.socket:

@@ -46,6 +46,27 @@ def load_settings(overrides: Mapping[str, object], config_file: Path | None) -> 
 
 def load(overrides: Mapping[str, object], config_file: Path | None) -> Loaded:
     """Do as `load_settings`, and tell where each value came from."""
+    values, sources = _gather(overrides, config_file)
+    if faults := _faults(values, sources):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise SetupError(faults[0] + more, exit_code=2)
+    return Loaded(ts.load_settings(Settings, [DictLoader(values)], converter=_converter), sources)
+
+
+def faults(overrides: Mapping[str, object], config_file: Path | None) -> list[str]:
+    """Return a line for each value that is wrong; none: `load` will do.
+
+    Raises SetupError for a file that can't be read.
+    """
+    return _faults(*_gather(overrides, config_file))
+
+
+def _faults(values: Mapping[str, object], sources: Mapping[str, str]) -> list[str]:
+    return [f"{sources[name]}: {fault}" for name in values if (fault := _fault(name, values[name]))]
+
+
+def _gather(overrides: Mapping[str, object], config_file: Path | None) -> tuple[dict[str, object], dict[str, str]]:
+    """The values that are given, by field, and the source of every field."""
     values: dict[str, object] = {}
     sources = dict.fromkeys(FIELDS, "default")
 
@@ -62,12 +83,7 @@ def load(overrides: Mapping[str, object], config_file: Path | None) -> Loaded:
             lay(name, text, variable(name))
     for name, value in overrides.items():
         lay(name, value, flag(name))
-
-    faults = [f"{sources[name]}: {fault}" for name in values if (fault := _fault(name, values[name]))]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise SetupError(faults[0] + more, exit_code=2)
-    return Loaded(ts.load_settings(Settings, [DictLoader(values)], converter=_converter), sources)
+    return values, sources
 
 
 def variable(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands that an operator types for a database: `ngos migrate`, `ngos verify`.
+"""The commands that an operator types for a database or a server that is to be: `ngos migrate`, `verify`, `doctor`.
 
 Server code is imported when one of them is called, so that the clients' commands work without it.
 """
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Final
 import click
 import orjson
 import trio
+from attrs import asdict
 from rich.console import Console
 
 from ngos.config import Settings
 from ngos.errors import SetupError
 from ngos.flags import settings_flags
-from ngos.loading import load_settings
+from ngos.loading import faults, load_settings
 
 if TYPE_CHECKING:
     from ngos.postgres.migrate import MigrationReport
@@ -109,6 +110,54 @@ def verify(
         report.print(Console())
     if not report.sound:
         sys.exit(1)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One object of JSON a finding and line, for programs.")
+@settings_flags()
+def doctor(given: dict[str, str], config_file: Path | None, as_json: bool) -> None:
+    """Look at all that a server with these settings needs, and say what to do where something is missing.
+
+    Settings, keys, port, file limit, disk, database, schema, clock, Redis. Changes nothing; takes the flags of
+    `ngos serve`. Exit code 0 where there are no problems, 1 where there are.
+
+    Example: ngos doctor --config /etc/ngos/ngos.toml
+    """
+    settings = load_settings(given, config_file)
+    try:
+        from ngos.doctor import State, examine
+    except ImportError as exc:
+        raise missing_server(exc, "doctor") from exc
+    found = trio.run(examine, settings)
+    if as_json:
+        for finding in found:
+            click.echo(orjson.dumps(asdict(finding)))
+    else:
+        width = max(len(finding.about) for finding in found)
+        for finding in found:
+            colour = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}[finding.state]
+            advice = f": {finding.advice}" if finding.advice else ""
+            state = click.style(f"{finding.state:7}", fg=colour)
+            click.echo(f"{state}  {finding.about:{width}}  {finding.text}{advice}")
+    if any(finding.state is State.PROBLEM for finding in found):
+        sys.exit(1)
+
+
+def check_config(given: dict[str, str], config_file: Path | None) -> None:
+    """Print `ok`, or each fault of the settings in a line, and exit with 2."""
+    wrong = faults(given, config_file)
+    if not wrong:
+        try:
+            from ngos.doctor.settings import faults as faults_together
+        except ImportError as exc:
+            raise missing_server(exc, "config --check") from exc
+        found = trio.run(faults_together, load_settings(given, config_file))
+        wrong = [": ".join(filter(None, (finding.about, finding.text, finding.advice))) for finding in found]
+    for line in wrong:
+        click.echo(f"ngos: {line}", err=True)
+    if wrong:
+        sys.exit(2)
+    click.echo("ok")
 
 
 @asynccontextmanager

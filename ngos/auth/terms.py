@@ -1,4 +1,4 @@
-"""What tokens are verified by, as the operator sets it. Pure."""
+"""What tokens are verified by, as the operator sets it. Pure. Imports `ngos.config`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Final
 
 from attrs import field, frozen
 from attrs.validators import ge, gt, le
+
+from ngos.config import Settings
 
 REGISTERED_CLAIMS: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 
@@ -38,3 +40,19 @@ class AuthTerms:
     """What each refusal takes, whatever its reason."""
     jwks_pause_s: float = field(default=30.0, validator=ge(0))
     """Between two fetches at least, however many tokens name unknown keys; never more than half of `jwks_age_s`."""
+
+
+def terms_of(settings: Settings) -> AuthTerms:
+    """What the settings say of tokens."""
+    return AuthTerms(
+        secret_file=settings.auth_secret_file,
+        keys_file=settings.auth_keys_file,
+        jwks_url=settings.auth_jwks_url,
+        algorithms=settings.auth_algorithms,
+        issuer=settings.auth_issuer,
+        audience=settings.auth_audience,
+        leeway_s=settings.auth_leeway_s,
+        claim=settings.auth_claim,
+        jwks_age_s=settings.auth_jwks_age_s,
+        jwks_timeout_s=settings.auth_jwks_timeout_s,
+    )
