@@ -210,9 +210,9 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 await nursery.start(_core("verifier", verifier.run, connections))
             nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
-            nursery.start_soon(_core("guard", guard.run, connections))
+            await nursery.start(_core("guard", guard.run, connections))
             nursery.start_soon(_core("status", connections.tell_status, connections))
-            nursery.start_soon(_core("lag", lag.run, connections))
+            await nursery.start(_core("lag", lag.run, connections))
             pulses = (committer.pulse, relay.pulse)
             site = make_site(parts)
             yield App(
