@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -64,7 +65,14 @@ class FrameChannel:
         # Trio's own `send` and `recv` wait; those of the socket below don't. And after its end they fail, where a
         # bare descriptor would by then be somebody else's.
         self._socket_below = self._socket._sock  # noqa: SLF001
-        self.sender = Sender(self._socket_below, self._stream if self._is_tls else None, self.abort)
+        # Weakly: in a cycle, a connection that is over would wait for the collector.
+        abort = weakref.WeakMethod(self.abort)
+
+        def cut() -> None:
+            if (method := abort()) is not None:
+                method()
+
+        self.sender = Sender(self._socket_below, self._stream if self._is_tls else None, cut)
 
     def take(self) -> FrameChannel:
         """Use this instead of ASGI's receive and send; to be called before the WebSocket is accepted."""
@@ -218,6 +226,8 @@ class FrameChannel:
             # That the peer broke the protocol, the core tells by an EOF of its own.
             self._ended = self._ended or self._core.close_rcvd is not None
             self._failed = self._core.eof_sent and not self._ended
+            if self._core.parser_exc is not None:
+                self._core.parser_exc.__traceback__ = None  # it has the core in it: a cycle
 
     def _flush(self) -> None:
         """Have sent what the core has to say. The Close, which changes its state, is always with the last of it."""

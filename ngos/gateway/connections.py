@@ -172,6 +172,7 @@ class Connections:
                 self.door.misdeed(address)
             self.closes[verdict] = self.closes.get(verdict, 0) + 1
             _log.info("connection.closed", verdict=verdict.name, commands=connection.reader.commands)
+            connection.reader.let_go()
 
     def _identify(self, connection: Connection, identity: Identity) -> None:
         try:

@@ -173,7 +173,7 @@ class FrameStream(WSStream):
         if self.state is ASGIWebsocketState.CONNECTED:
             assert self.channel is not None
             if self.channel.successor is not None:
-                self._server.successor = self.channel.successor
+                self._server.successor, self.channel.successor = self.channel.successor, None
                 return
             # Without a Close: a defect of the app's.
             self.state = ASGIWebsocketState.CLOSED

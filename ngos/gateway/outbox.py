@@ -24,6 +24,10 @@ _PREFIX: Final = secrets.token_hex(4)
 _numbers = itertools.count(1)
 
 
+def _nothing() -> None:
+    pass
+
+
 @define(eq=False)
 class Outbox:
     """See the module. `clock_ms` is Unix time; nothing waits in `mailbox` for longer than `age_s`.
@@ -57,6 +61,7 @@ class Outbox:
         self.is_shut = True
         self._transport.hold(True)
         self.mailbox.clear()
+        self._on_slow = _nothing  # who is shut is not slow any more; and it is a cycle less, for the collector
 
     def gather(self, type_: str, payload: bytes, reply_to: str | None) -> None:
         """Take a reply of the reader's, to go out with its neighbours at the next `flush`, or before that."""

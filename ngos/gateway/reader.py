@@ -119,6 +119,10 @@ class Reader:
             return False
         return True
 
+    def let_go(self) -> None:
+        """Nothing is read any more; what is in the committer can still be answered. Breaks a cycle with the sender."""
+        del self._sender
+
     async def _handle(self, data: bytes) -> None:
         self.commands += 1
         now = trio.current_time()

@@ -108,8 +108,11 @@ class Server(TCPServer):
             if self.door is not None and self.idle_task.is_first and trio.current_time() >= scope.deadline:
                 self.door.timed_out()
             if self.successor is not None:
+                # Without cycles: what has lived for a while waits for a full collection, which is rare (`ngos.daemon`).
+                self.protocol.protocol.stream = None  # type: ignore[union-attr]
                 del self.protocol
-                await self.successor()
+                successor, self.successor = self.successor, None
+                await successor()
         except* Exception as group:
             # A line and no traceback: the peer decides how often this happens.
             for exc in _leaves(group):
