@@ -166,6 +166,7 @@ def _command(name: str) -> dict[str, Any]:
         "id": {**schema_of_hint(CommandId), "description": "Names the command for its reply, and makes it act once."},
         "type": {"const": name},
         "timestamp": {"type": "integer", "description": "Unix milliseconds: the client's own claim, never trusted."},
+        "traceparent": {"type": "string", "description": "The trace that it is part of, as in W3C Trace Context."},
         "payload": payload,
     }
     return {
