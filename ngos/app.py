@@ -91,6 +91,7 @@ class App:
         if self._verifier is not None:
             self._verifier.renew(terms_of(settings))
         self.settings = self._parts.settings = settings
+        self.site.config["MAX_CONTENT_LENGTH"] = settings.message_bytes
         self._access.apply(settings)
         self.connections.door.apply(settings)
         self.connections.apply(settings)

@@ -132,7 +132,7 @@ class Daemon:
                 async for number in signals:
                     app, name = self._app, signal.Signals(number).name
                     if number == signal.SIGHUP:
-                        if app is not None:
+                        if app is not None and not app.connections.draining:
                             self._reload(app)
                     elif app is None or self._stop.is_set() or app.connections.draining:
                         _log.warning("server.cut", signal=name)

@@ -78,9 +78,12 @@ async def test_limits(database_url: str, tmp_path: Path) -> None:
                 async with connect(running.server.url):
                     pass
             assert 429 == refused.value.status
-        told = await running.change(subscriptions=1)
+        told = await running.change(subscriptions=1, message_bytes=2000)
+        big = {"type": "t", "payload": {"x": "x" * 2000}}
+        assert 413 == (await request(running.server.http, "POST", "/ws/publish/mine", body=big)).status
         async with connect(running.server.url) as client:
-            assert 1 == client.established.limits.subscriptions
+            limits = client.established.limits
+            assert (1, 2000) == (limits.subscriptions, limits.message_bytes)
             for _ in range(20):
                 await client.ping()
 
