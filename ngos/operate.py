@@ -126,8 +126,10 @@ def doctor(given: dict[str, str], config_file: Path | None, as_json: bool) -> No
     settings = load_settings(given, config_file)
     try:
         from ngos.doctor import State, examine
+        from ngos.logs import configure_logging
     except ImportError as exc:
         raise missing_server(exc, "doctor") from exc
+    configure_logging(settings)  # to stderr: what a check's defect has to say
     found = trio.run(examine, settings)
     if as_json:
         for finding in found:
