@@ -1,8 +1,12 @@
-"""What `ngos status` shows: rates and latencies, out of two answers of a server."""
+"""What `ngos status` shows: rates and latencies, out of two answers of a server.
+
+What clients and the server said is shown with control characters replaced: it could steer the terminal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any, Final
 
@@ -16,6 +20,7 @@ from rich.text import Text
 
 from ngos.client.errors import ConnectFailed
 from ngos.client.fetch import get_json
+from ngos.terminal import harmless
 
 PATH: Final = "/status"
 ANSWER_S: Final = 5.0
@@ -90,19 +95,32 @@ async def look(url: str, token: str | None, over_s: float) -> Report:
 
 
 async def watch(url: str, token: str | None, over_s: float, console: Console) -> None:
-    """Show it again and again, until cancelled. Raises ConnectFailed when the server is gone."""
+    """Show it again and again, until cancelled: in place on a terminal, else one below the other.
+
+    Raises ConnectFailed when the server is gone.
+    """
     before = await get_json(url, PATH, token, ANSWER_S)
-    with Live(Text("…"), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    with (
+        Live(Text("…"), console=console, auto_refresh=False, screen=True)
+        if console.is_terminal
+        else nullcontext() as live
+    ):
         while True:
             await trio.sleep(over_s)
             now = await get_json(url, PATH, token, ANSWER_S)
-            live.update(table(url, _report(url, before, now)), refresh=True)
+            shown = table(url, _report(url, before, now))
+            if live is None:
+                console.print(shown)
+            else:
+                live.update(shown, refresh=True)
             before = now
 
 
 def _report(url: str, before: Mapping[str, Any], now: dict[str, Any]) -> Report:
     try:
-        return Report.between(before, now)
+        report = Report.between(before, now)
+        table(url, report)  # an answer that can't be shown is none, whichever way it is to be shown
+        return report
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ConnectFailed(url, "what it answered is no status of ngos: is it another version?") from exc
 
@@ -113,7 +131,7 @@ def table(url: str, report: Report) -> RenderableType:
     ready = "ready" if not now["reasons"] else f"NOT READY: {', '.join(now['reasons'])}"
     up_s = int(now["uptime_s"])
     up = f"{up_s // 3600}:{up_s // 60 % 60:02}:{up_s % 60:02}"
-    head = Text(f"ngos {now['server']['version']} at {url}, up {up}, {ready}")
+    head = _text(f"ngos {now['server']['version']} at {url}, up {up}, {ready}")
     pool = now["pool"]
     facts = Table.grid(padding=(0, 2))
     for name, text in (
@@ -132,24 +150,38 @@ def table(url: str, report: Report) -> RenderableType:
     for topic in report.topics[:SHOWN_TOPICS]:
         seq = "" if topic["seq"] is None else f"{topic['seq']:,}"
         topics.add_row(
-            Text(topic["topic"]), topic["epoch"] or "", seq, f"{topic['subscribers']:,}", f"{topic['events_per_s']:,}"
+            _text(topic["topic"]),
+            _text(topic["epoch"] or ""),
+            seq,
+            f"{topic['subscribers']:,}",
+            f"{topic['events_per_s']:,}",
         )
     for name, seq in now["heads"].items():
         if name not in shown:
-            topics.add_row(name, "", f"{seq:,}", "0", "")
+            topics.add_row(_text(name), "", f"{seq:,}", "0", "")
     parts += [Text(), topics]
     if report.talkers:
         talkers = Table("client", "commands", "commands/s", "bytes waiting", "since", box=None, padding=(0, 2, 0, 0))
         for talker in report.talkers:
             talkers.add_row(
-                Text(talker["client_id"]),
+                _text(talker["client_id"]),
                 f"{talker['commands']:,}",
                 f"{talker['commands_per_s']:,}",
                 f"{talker['waiting_bytes']:,}",
-                talker["connected_at"][:19],
+                _text(talker["connected_at"][:19]),
             )
         parts += [Text(), talkers]
+    if now["waited_for"]:
+        slow = Table("most waits for", "bytes waiting", "subscriptions", box=None, padding=(0, 2, 0, 0))
+        for client in now["waited_for"]:
+            slow.add_row(_text(client["client_id"]), f"{client['waiting_bytes']:,}", f"{client['subscriptions']:,}")
+        parts += [Text(), slow]
     return Group(*parts)
+
+
+def _text(said: str) -> Text:
+    """What others said, as it is: no markup, and nothing that a terminal obeys."""
+    return Text(harmless(said))
 
 
 def _latencies(latencies: Mapping[str, Mapping[str, float | None]]) -> str:

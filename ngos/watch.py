@@ -1,5 +1,5 @@
-"""`ngos watch`: events of topics as a live table, as lines, or as JSON for pipes. May import `ngos.client` and
-`ngos.journal`.
+"""`ngos watch`: events of topics as a live table, as lines, or as JSON for pipes. May import `ngos.client`,
+`ngos.journal` and `ngos.terminal`.
 
 What other clients sent is shown with control characters replaced: it could steer the terminal.
 """
@@ -23,6 +23,7 @@ from ngos.client import Callbacks, ConnectFailed, ConnectionLost
 from ngos.client.feed import Event
 from ngos.client.trio import Client, Subscription
 from ngos.journal import Journal
+from ngos.terminal import harmless
 
 Show = Callable[[Event], None]
 _SUMMARY_CHARACTERS: Final = 200
@@ -119,11 +120,6 @@ def summary(payload: dict[str, Any]) -> str:
         if length > _SUMMARY_CHARACTERS:
             break
     return "  ".join(parts)[:_SUMMARY_CHARACTERS]
-
-
-def harmless(text: str) -> str:
-    """Replace what a terminal might obey."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{MIDDLE DOT}" for c in text)
 
 
 def plain_line(event: Event) -> str:

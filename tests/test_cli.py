@@ -19,7 +19,8 @@ from ngos.client.backoff import Backoff
 from ngos.client.feed import Event
 from ngos.config import FIELDS
 from ngos.loading import flag, variable
-from ngos.watch import cells, harmless, plain_line
+from ngos.terminal import harmless
+from ngos.watch import cells, plain_line
 from tests.client.fakes import Peer, serve, token
 
 NGOS = [sys.executable, "-m", "ngos"]

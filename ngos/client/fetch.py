@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import h11
 import orjson
 import trio
+from attrs import evolve
 
 from ngos.client.address import Address
 from ngos.client.errors import ConnectFailed
@@ -26,21 +27,18 @@ async def get_json(url: str, path: str, token: str | None, within_s: float) -> d
     Raises ConnectFailed, with the status where there was one, and one line that says why: not reachable, not allowed,
     no answer `within_s` seconds, or one that is over 4 MiB or not ours. Cancelled, it hangs up.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ConnectFailed(url, "not a URL such as http://127.0.0.1:8000")
-    address = Address.of(f"{_SCHEMES[parts.scheme]}://{parts.netloc}{path}", None, token, within_s)
+    address = _address_of(url, path, token, within_s)
     try:
         with trio.fail_after(within_s):
             status, headers, body = await _get(address, path)
     except trio.TooSlowError:
         raise address.too_slow() from None
-    except ssl.SSLError as exc:
-        raise address.failed(f"TLS: {exc.reason or exc}") from exc
     except OSError as exc:
         group = exc.__cause__
         raise address.unreachable(group.exceptions if isinstance(group, ExceptionGroup) else [exc]) from exc
     except (h11.RemoteProtocolError, trio.BrokenResourceError) as exc:
+        if isinstance(exc.__cause__, ssl.SSLError):
+            raise address.failed(_tls(exc.__cause__)) from exc
         raise address.failed("what it answered is not HTTP: not an ngos server?") from exc
     if status != 200:
         raise address.refused(status, headers, body)
@@ -51,6 +49,28 @@ async def get_json(url: str, path: str, token: str | None, within_s: float) -> d
     if not isinstance(answer, dict):
         raise address.failed("what it answered is not JSON: not an ngos server?")
     return answer
+
+
+def _address_of(url: str, path: str, token: str | None, within_s: float) -> Address:
+    """Where to ask; what is said of it names the URL as it was given. Raises ConnectFailed."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ConnectFailed(url, f"not a URL: {exc}") from exc
+    if parts.scheme not in _SCHEMES:
+        raise ConnectFailed(url, "not a URL such as http://127.0.0.1:8000")
+    try:
+        address = Address.of(f"{_SCHEMES[parts.scheme]}://{parts.netloc}{path}", None, token, within_s)
+    except ConnectFailed as exc:
+        raise ConnectFailed(url, exc.reason) from exc
+    return evolve(address, url=url)
+
+
+def _tls(exc: ssl.SSLError) -> str:
+    """What is wrong with the other end's TLS, or with our trust in it."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted here ({exc.verify_message}): SSL_CERT_FILE names who is"
+    return f"TLS: {exc.reason or exc}: is it http://, or ws://?"
 
 
 async def _get(address: Address, path: str) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from importlib.util import find_spec
 from typing import Any, Final
@@ -22,17 +23,25 @@ SKEW_S: Final = 1.0
 REDIS_S: Final = 2.0
 
 _ABOUT: Final = "database"
+_ADVICE: Final = "have its owner run `ngos migrate`, or grant this role what that needs"
 _FACTS: Final = """
 select current_setting('server_version'), current_setting('max_connections')::int, current_setting('fsync'),
     current_setting('full_page_writes'), current_setting('synchronous_commit'), pg_is_in_recovery(),
     has_schema_privilege(current_schema(), 'create'), extract(epoch from clock_timestamp())::float8,
-    to_regclass('ngos_schema') is not null
+    to_regclass('ngos_schema') is not null,
+    coalesce(has_table_privilege(to_regclass('ngos_schema'), 'select'), true)
 """
 _FOREIGN: Final = """
 select count(*) from pg_class where relnamespace = current_schema()::regnamespace and relkind = 'r'
     and pg_get_userbyid(relowner) <> current_user and not pg_has_role(current_user, relowner, 'member')
-    and relname in ('tokens', 'edges', 'events', 'topics', 'replies', 'ngos_schema')
+    and relname = any(%s)
 """
+_CLOSED: Final = """
+select relname from pg_class where relnamespace = current_schema()::regnamespace and relkind = 'r'
+    and relname = any(%s) and not (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
+    and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete')) order by relname
+"""
+_CREATED: Final = re.compile(r"^create table (\w+)", re.MULTILINE)
 
 
 async def check_database(settings: Settings) -> list[Finding]:
@@ -45,15 +54,21 @@ async def check_database(settings: Settings) -> list[Finding]:
         return [ok(_ABOUT, "its own Postgres, which `ngos serve` " + ("starts" if is_there else "makes"))]
     began_s = time.perf_counter()
     try:
-        async with await connect_within(
+        connection = await connect_within(
             settings.database_connect_s, str.__str__(settings.database_url), query_s=settings.database_query_s
-        ) as connection:
-            return await _look(connection, settings, time.perf_counter() - began_s)
+        )
     except psycopg.ProgrammingError:
         return []  # its address can't be read, as another check says
     except (psycopg.Error, StorageUnavailable) as exc:
         text = " ".join(str(exc).split())
         return [problem(_ABOUT, text, "start it, or set another --database-url; `ngos serve` would wait for it")]
+    connect_s = time.perf_counter() - began_s
+    async with connection:
+        try:
+            return await _look(connection, settings, connect_s)
+        except psycopg.Error as exc:
+            text = " ".join(str(exc).split())
+            return [problem(_ABOUT, f"it does not let us look: {text}", "`ngos serve` would meet the same")]
 
 
 async def _look(connection: TrioConnection[Any], settings: Settings, connect_s: float) -> list[Finding]:
@@ -61,7 +76,7 @@ async def _look(connection: TrioConnection[Any], settings: Settings, connect_s: 
     row = await (await connection.execute(_FACTS)).fetchone()
     after_s = time.time()
     assert row is not None
-    version, most, fsync, full_pages, synchronous, recovers, may_create, now_s, has_schema = row
+    version, most, fsync, full_pages, synchronous, recovers, may_create, now_s, has_schema, may_read = row
     major = connection.info.server_version // 10_000
     found = [
         ok(_ABOUT, f"Postgres {version}, reached in {connect_s * 1000:.0f} ms")
@@ -70,7 +85,10 @@ async def _look(connection: TrioConnection[Any], settings: Settings, connect_s: 
     ]
     if recovers:
         found.append(problem("replica", "this Postgres takes no changes", "set --database-url to the primary"))
-    found += await _schema(connection, has_schema=has_schema, may_create=may_create)
+    if may_read:
+        found += await _schema(connection, has_schema=has_schema, may_create=may_create)
+    else:
+        found.append(problem("schema", "this role may not read ngos_schema", _ADVICE))
     found.append(_connections(most, settings))
     for name, value in (("fsync", fsync), ("full_page_writes", full_pages), ("synchronous_commit", synchronous)):
         if value == "off":
@@ -91,13 +109,20 @@ async def _schema(connection: TrioConnection[Any], *, has_schema: bool, may_crea
     if present > newest:
         text = f"version {present}, and this ngos knows versions up to {newest}"
         return [problem("schema", text, "upgrade ngos, or use another database")]
+    tables = [name for migration in read_migrations() for name in _CREATED.findall(migration.sql)]
     if present == newest:
+        if not may_create:  # the start makes ngos_schema if it is not there, and Postgres asks for the right first
+            text = f"version {present}, and this role may not create in it, which the start of `ngos serve` needs"
+            return [problem("schema", text, "grant create on the schema to this role")]
+        closed = [name for (name,) in await (await connection.execute(_CLOSED, [tables])).fetchall()]
+        if closed:
+            text = f"version {present}, and this role may not read and change: {', '.join(closed)}"
+            return [problem("schema", text, "grant select, insert, update, delete on these to this role")]
         return [ok("schema", f"version {present}")]
     text = f"version {present}, to be brought to {newest} when `ngos serve` starts"
-    row = await (await connection.execute(_FOREIGN)).fetchone()
+    row = await (await connection.execute(_FOREIGN, [[*tables, "ngos_schema"]])).fetchone()
     if not may_create or (row and row[0]):
-        advice = "have its owner run `ngos migrate`, or grant this role what that needs"
-        return [problem("schema", f"{text}, which this role may not", advice)]
+        return [problem("schema", f"{text}, which this role may not", _ADVICE)]
     return [ok("schema", text)]
 
 
