@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -34,7 +35,10 @@ def postgres_server() -> Iterator[TestServer]:
     server = TestServer()
     server.start()
     try:
-        yield server
+        with pytest.MonkeyPatch.context() as patch:
+            # The machine's own pg_dump may be older than the Postgres that is dumped.
+            patch.setenv("PATH", os.pathsep.join(filter(None, (server.programs, os.environ["PATH"]))))
+            yield server
     finally:
         server.stop()
 

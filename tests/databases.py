@@ -53,6 +53,15 @@ class TestServer:
                 raise self._failure
         self._admin = psycopg.connect(self.conninfo, autocommit=True)
 
+    @property
+    def programs(self) -> str:
+        """Where the programs that belong to an embedded one are; of another that is not known, and empty."""
+        if not self.embedded:
+            return ""
+        assert self._admin is not None
+        row = self._admin.execute("select setting from pg_config where name = 'BINDIR'").fetchone()
+        return str(row[0]) if row else ""
+
     def stop(self) -> None:
         """Drop what was made, and stop the server if it is ours."""
         if self._admin is not None:
