@@ -18,7 +18,10 @@ DAY_S = 24 * 60 * 60
 
 
 def _expanded(path: str | Path) -> Path:
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:  # ~somebody, who is not here
+        raise ValueError(str(exc)) from exc
 
 
 def _expanded_if_set(path: str | Path | None) -> Path | None:

@@ -130,6 +130,8 @@ def _fault(name: str, value: object) -> str | None:
     attribute = FIELDS[name]
     try:
         converted = _converter.structure(value, attribute.type)
+        if attribute.converter is not None:
+            converted = attribute.converter(converted)
         if attribute.validator is not None:
             attribute.validator(None, attribute, converted)
     except (ValueError, TypeError):

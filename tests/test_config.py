@@ -79,6 +79,7 @@ def test_empty_variables_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", "", "NGOS_PORT: must be an integer from 0 to 65535, not ''"),
         ("log_level", "loud", "NGOS_LOG_LEVEL: must be one of debug, info, warning, error, not 'loud'"),
         ("drain_s", "nan", "NGOS_DRAIN_S: must be a number, at least 0, not 'nan'"),
+        ("data_dir", "~nobody-here/x", "NGOS_DATA_DIR: must be a path, not '~nobody-here/x'"),
         ("mailbox_bytes", "1", "NGOS_MAILBOX_BYTES: must be an integer, at least 262144, not '1'"),
     ],
 )
