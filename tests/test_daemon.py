@@ -207,7 +207,7 @@ async def test_two_signals_at_once() -> None:
         app: Any = SimpleNamespace(connections=connections, settings=Settings())
         with socket.socket() as listener, trio.fail_after(LIMIT_S):
             server = Daemon(listener, Notifier(None, None), is_inherited=False, reread=None)
-            server._app = app  # noqa: SLF001
+            server._app = app
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.heed_signals, nursery.cancel_scope)
                 signal.raise_signal(signal.SIGTERM)
