@@ -15,7 +15,7 @@ from attrs.validators import and_, ge, in_, le
 KIB = 1024
 MIB = 1024 * KIB
 DAY_S = 24 * 60 * 60
-LONG_S = 1e9
+LONG_S = 1_000_000_000
 """31 years: longer times are no dates, nor numbers that Postgres takes."""
 
 
@@ -53,12 +53,12 @@ class Settings:
     database_pool_size: int = field(default=8, validator=ge(2), metadata={"help": "Connections to Postgres, at most."})
     database_connect_s: float = field(
         default=5.0,
-        validator=and_(ge(0.001), le(DAY_S)),
+        validator=and_(ge(0.001), le(float(DAY_S))),
         metadata={"help": "Seconds to reach Postgres before it counts as down."},
     )
     database_query_s: float = field(
         default=5.0,
-        validator=and_(ge(0.001), le(DAY_S)),
+        validator=and_(ge(0.001), le(float(DAY_S))),
         metadata={"help": "Seconds for the database part of a command; then the client gets `unavailable`."},
     )
     redis_url: ts.SecretStr | None = field(
@@ -222,7 +222,7 @@ class Settings:
     )
     mailbox_age_s: float = field(
         default=10.0,
-        validator=and_(ge(0.001), le(DAY_S)),
+        validator=and_(ge(0.001), le(float(DAY_S))),
         metadata={"help": "Seconds that a byte may wait for a client; then 1013."},
     )
     heartbeat_interval_s: float = field(

@@ -130,7 +130,7 @@ def _fault(name: str, value: object) -> str | None:
     attribute = FIELDS[name]
     try:
         converted = _converter.structure(value, attribute.type)
-        if attribute.converter is not None:
+        if callable(attribute.converter):
             converted = attribute.converter(converted)
         if attribute.validator is not None:
             attribute.validator(None, attribute, converted)
