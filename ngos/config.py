@@ -15,10 +15,15 @@ from attrs.validators import and_, ge, in_, le
 KIB = 1024
 MIB = 1024 * KIB
 DAY_S = 24 * 60 * 60
+LONG_S = 1_000_000_000
+"""31 years: longer times are no dates, nor numbers that Postgres takes."""
 
 
 def _expanded(path: str | Path) -> Path:
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:  # ~somebody, who is not here
+        raise ValueError(str(exc)) from exc
 
 
 def _expanded_if_set(path: str | Path | None) -> Path | None:
@@ -47,11 +52,13 @@ class Settings:
     )
     database_pool_size: int = field(default=8, validator=ge(2), metadata={"help": "Connections to Postgres, at most."})
     database_connect_s: float = field(
-        default=5.0, validator=ge(0.001), metadata={"help": "Seconds to reach Postgres before it counts as down."}
+        default=5.0,
+        validator=and_(ge(0.001), le(float(DAY_S))),
+        metadata={"help": "Seconds to reach Postgres before it counts as down."},
     )
     database_query_s: float = field(
         default=5.0,
-        validator=ge(0.001),
+        validator=and_(ge(0.001), le(float(DAY_S))),
         metadata={"help": "Seconds for the database part of a command; then the client gets `unavailable`."},
     )
     redis_url: ts.SecretStr | None = field(
@@ -63,14 +70,16 @@ class Settings:
         metadata={"help": "Patterns (with * and ?) of custom topics whose events are logged and can be resumed."},
     )
     retention_age_s: float = field(
-        default=7 * DAY_S, validator=ge(1), metadata={"help": "Seconds that an event stays in the log, about."}
+        default=7 * DAY_S,
+        validator=and_(ge(1), le(LONG_S)),
+        metadata={"help": "Seconds that an event stays in the log, about."},
     )
     retention_events: int = field(
         default=10_000_000, validator=ge(1), metadata={"help": "Events of one topic that stay in the log, about."}
     )
     retention_replies_s: float = field(
         default=DAY_S,
-        validator=ge(DAY_S),
+        validator=and_(ge(DAY_S), le(LONG_S)),
         metadata={"help": "Seconds for which a command that is sent again gets the reply that it had."},
     )
     allow_anonymous: bool = field(
@@ -212,7 +221,9 @@ class Settings:
         metadata={"help": "Bytes waiting for all clients; over it: those with the most are closed with 1013."},
     )
     mailbox_age_s: float = field(
-        default=10.0, validator=ge(0.001), metadata={"help": "Seconds that a byte may wait for a client; then 1013."}
+        default=10.0,
+        validator=and_(ge(0.001), le(float(DAY_S))),
+        metadata={"help": "Seconds that a byte may wait for a client; then 1013."},
     )
     heartbeat_interval_s: float = field(
         default=25.0, validator=ge(0.001), metadata={"help": "Seconds of silence before the server sends a Ping."}

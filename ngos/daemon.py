@@ -92,6 +92,7 @@ class Daemon:
     _http: ServerConfig = field(init=False, factory=ServerConfig)
     _stop: trio.Event = field(init=False, factory=trio.Event)
     _accepting: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _is_ending: bool = field(init=False, default=False)
 
     async def run(self, app: App, on_ready: Callable[[str], None]) -> None:
         """Serve until a signal ends it."""
@@ -132,14 +133,15 @@ class Daemon:
                 async for number in signals:
                     app, name = self._app, signal.Signals(number).name
                     if number == signal.SIGHUP:
-                        if app is not None and not app.connections.draining:
+                        if app is not None and not self._is_ending:
                             self._reload(app)
-                    elif app is None or self._stop.is_set() or app.connections.draining:
+                    elif app is None or self._is_ending:
                         _log.warning("server.cut", signal=name)
                         if app is not None:
                             app.connections.cut()
                         everything.cancel()
                     else:
+                        self._is_ending = True  # now: the next signal may be here already, before the drain has begun
                         _log.info("server.draining", signal=name, seconds=app.settings.drain_s)
                         nursery.start_soon(self._drain, app)
 

@@ -128,8 +128,11 @@ def shown(value: object) -> str:
 def _fault(name: str, value: object) -> str | None:
     """What is wrong with one value, or None; the value itself is told only if it is not a secret."""
     attribute = FIELDS[name]
+    convert: Any = attribute.converter
     try:
         converted = _converter.structure(value, attribute.type)
+        if convert is not None:
+            converted = convert(converted)
         if attribute.validator is not None:
             attribute.validator(None, attribute, converted)
     except (ValueError, TypeError):

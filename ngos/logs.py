@@ -46,6 +46,7 @@ LINES: Final = (
 INCIDENTS: Final = (
     "auth.defect",
     "connection.defect",
+    "doctor.defect",
     "http.defect",
     "read.defect",
     "server.defect",
@@ -120,12 +121,15 @@ class Limiter:
 
     def _tell(self, now: float) -> None:
         """Tell of what was left out, where there is room for the event's lines again."""
-        for name in sorted(self._untold):
+        roomy = set()
+        for name in self._untold:
             bucket = self._lines[name]
             bucket.refill(now)
-            if bucket.left < 1:
-                continue
-            self._untold.remove(name)
+            if bucket.left >= 1:
+                roomy.add(name)
+        self._untold -= roomy  # before they are told of: each of those lines comes by here, too
+        for name in sorted(roomy):
+            bucket = self._lines[name]
             lines, bucket.dropped = bucket.dropped, 0
             # In an empty context: it is not of the connection whose line comes next.
             contextvars.Context().run(_log.warning, "log.suppressed", of=name, lines=lines)

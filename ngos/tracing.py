@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 LINKS: Final = 128
 """Commands of a batch that its span is linked to."""
-FLUSH_S: Final = 0.5
-"""What sending the last spans may take when the server ends."""
+FLUSH_S: Final = 0.25
+"""What sending the last spans may take when the server ends, within the second that it has after the drain."""
 QUEUE_SPANS: Final = 2048
 
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")

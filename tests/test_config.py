@@ -79,6 +79,12 @@ def test_empty_variables_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("port", "", "NGOS_PORT: must be an integer from 0 to 65535, not ''"),
         ("log_level", "loud", "NGOS_LOG_LEVEL: must be one of debug, info, warning, error, not 'loud'"),
         ("drain_s", "nan", "NGOS_DRAIN_S: must be a number, at least 0, not 'nan'"),
+        ("data_dir", "~nobody-here/x", "NGOS_DATA_DIR: must be a path, not '~nobody-here/x'"),
+        ("retention_age_s", "1e15", "NGOS_RETENTION_AGE_S: must be a number from 1 to 1e+09, not '1e15'"),
+        ("retention_replies_s", "1e15", "NGOS_RETENTION_REPLIES_S: must be a number from 86400 to 1e+09, not '1e15'"),
+        ("database_connect_s", "1e15", "NGOS_DATABASE_CONNECT_S: must be a number from 0.001 to 86400, not '1e15'"),
+        ("database_query_s", "1e15", "NGOS_DATABASE_QUERY_S: must be a number from 0.001 to 86400, not '1e15'"),
+        ("mailbox_age_s", "1e15", "NGOS_MAILBOX_AGE_S: must be a number from 0.001 to 86400, not '1e15'"),
         ("mailbox_bytes", "1", "NGOS_MAILBOX_BYTES: must be an integer, at least 262144, not '1'"),
     ],
 )

@@ -8,6 +8,8 @@ import socket
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -15,8 +17,10 @@ import trio
 from ngos.client.errors import ConnectionLost
 from ngos.client.trio import connect
 from ngos.config import Settings
+from ngos.daemon import Daemon
 from ngos.errors import SetupError
 from ngos.listening import listen
+from ngos.systemd import Notifier
 from tests.daemons import LIMIT_S, daemon
 from tests.tokens import Mint
 from tests.web.wire import RawSocket, origin_of, raw_socket, request
@@ -187,6 +191,28 @@ async def test_a_second_signal_ends_at_once(database_url: str) -> None:
                 await server.process.wait()
     assert "Traceback" not in server.log
     assert "server.cut" in server.log
+
+
+async def test_two_signals_at_once() -> None:
+    """Tries to have the second signal begin another drain, because it is here before the first one has begun."""
+
+    async def drain(_drain_s: float, *, at_once: bool) -> None:
+        drains.append(at_once)
+        await trio.sleep_forever()
+
+    # Which task is first in a turn is up to chance.
+    for _ in range(20):
+        drains: list[bool] = []
+        connections = SimpleNamespace(draining=False, drain=drain, cut=lambda: None)
+        app: Any = SimpleNamespace(connections=connections, settings=Settings())
+        with socket.socket() as listener, trio.fail_after(LIMIT_S):
+            server = Daemon(listener, Notifier(None, None), is_inherited=False, reread=None)
+            server._app = app
+            async with trio.open_nursery() as nursery:
+                await nursery.start(server.heed_signals, nursery.cancel_scope)
+                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGINT)
+        assert len(drains) < 2
 
 
 async def test_a_restart_loses_nothing(database_url: str) -> None:

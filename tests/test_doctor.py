@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import threading
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ import typed_settings as ts
 from psycopg.conninfo import make_conninfo
 
 from ngos.config import Settings
-from ngos.doctor import Finding, State, database, examine, finding, machine
-from tests.daemons import daemon
+from ngos.doctor import Finding, State, database, examine, finding, machine, settings
+from tests.daemons import LIMIT_S, daemon
 from tests.databases import TestServer
 from tests.test_status import ngos
 from tests.tokens import Mint
@@ -175,6 +176,26 @@ async def test_a_check_that_fails_itself() -> None:
         found = await finding.run((("a", broken), ("b", hanging)), Settings())
     assert [("a", "the check itself failed"), ("b", "no answer within 0.1 s")] == [(f.about, f.text) for f in found]
     assert "incident" in found[0].advice
+
+
+async def test_names_that_nobody_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to hang it by a name server that does not answer, for which the resolver waits and Trio can't."""
+    is_over = threading.Event()
+
+    def resolve(*_: Any, **_options: Any) -> Any:
+        is_over.wait(LIMIT_S)
+        raise socket.gaierror(socket.EAI_AGAIN, "later")
+
+    monkeypatch.setattr("ngos.listening.socket.getaddrinfo", resolve)
+    monkeypatch.setattr(finding, "CHECK_S", 0.1)
+    try:
+        checks = (("address", settings.check_address), ("port", machine.check_port))
+        found = await finding.run(checks, Settings(host="ngos.example"))
+    finally:
+        is_over.set()
+    assert [("address", "no answer within 0.1 s"), ("port", "no answer within 0.1 s")] == [
+        (f.about, f.text) for f in found
+    ]
 
 
 async def test_the_command(database_url: str) -> None:

@@ -76,6 +76,28 @@ def test_what_was_left_out_is_told_though_the_event_does_not_come_again() -> Non
     assert [("http.connection_failed", 1)] == [(line["of"], line["lines"]) for line in told]
 
 
+def test_what_was_left_out_of_two_events_is_told_once(configured: None) -> None:
+    """Tries to have the line that tells of one event tell of the other, too, and the logger fail its caller by that."""
+    clock = Clock()
+    limiter = Limiter(clock=clock)
+    told: list[tuple[str, int]] = []
+
+    def note(_logger: object, _method: str, line: Any) -> Any:
+        if line["event"] == "log.suppressed":
+            told.append((line["of"], line["lines"]))
+        raise structlog.DropEvent
+
+    # The whole way, unlike capture_logs, in which the lines that tell don't come by the limiter.
+    structlog.configure(processors=[limiter, note])
+    log = structlog.get_logger("ngos")
+    for _ in range(BURST + 3):
+        log.info("connection.opened")
+        log.info("connection.closed")
+    clock.now = 60.0
+    log.info("server.draining")
+    assert [("connection.closed", 3), ("connection.opened", 3)] == told
+
+
 @pytest.mark.parametrize("event", ["read.defect", "made.up"])
 def test_an_incident_is_never_left_out(event: str) -> None:
     """Tries to have the line of an incident dropped, or its tracebacks fill the disk."""

@@ -153,10 +153,12 @@ async def test_what_needs_a_restart(database_url: str, tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("[ngos]\nclose_s = 'x'\ndrain_s = 1\n", "close_s: must be"),
+        ("[ngos]\nauth_keys_file = '~nobody-here/x'\ndrain_s = 1\n", "auth_keys_file: must be"),
+        ("[ngos]\nretention_age_s = 1e15\ndrain_s = 1\n", "retention_age_s: must be"),
         ("[ngos\n", "not TOML"),
         ("[ngos]\ndrein_s = 1\n", "did you mean"),
     ],
-    ids=["value", "syntax", "name"],
+    ids=["value", "home", "forever", "syntax", "name"],
 )
 async def test_what_is_wrong(database_url: str, tmp_path: Path, text: str, said: str) -> None:
     """Tries to have half of a wrong file take effect: one line says what is wrong, and all stays as it was."""

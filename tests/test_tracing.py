@@ -16,8 +16,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from ngos.client.trio import connect
+from ngos.daemon import HTTP_DRAIN_S
 from ngos.errors import SetupError
-from ngos.tracing import LINKS, Traces, open_traces, traces_of
+from ngos.tracing import FLUSH_S, LINKS, Traces, open_traces, traces_of
 from tests.daemons import daemon
 from tests.web.wire import raw_socket
 
@@ -145,6 +146,11 @@ async def test_a_collector_that_is_away(database_url: str) -> None:
         server.process.terminate()
         with trio.fail_after(5):
             assert 0 == await server.process.wait()
+
+
+def test_a_collector_that_hangs_has_its_part_of_the_end() -> None:
+    """Tries to have the last spans, after the last of HTTP, take the end beyond a second after the drain."""
+    assert HTTP_DRAIN_S * 1.5 + FLUSH_S <= 1.0
 
 
 async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

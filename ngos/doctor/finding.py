@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 from attrs import frozen
@@ -12,6 +12,9 @@ from attrs import frozen
 from ngos.config import Settings
 from ngos.errors import NgosError
 from ngos.incidents import report
+
+P = TypeVarTuple("P")
+T = TypeVar("T")
 
 CHECK_S: Final = 10.0
 """What one check may take; what it asks has shorter deadlines of its own."""
@@ -47,6 +50,11 @@ def warning(about: str, text: str, advice: str) -> Finding:
 
 def problem(about: str, text: str, advice: str = "") -> Finding:
     return Finding(about, State.PROBLEM, text, advice)
+
+
+async def aside(ask: Callable[[*P], T], *args: *P) -> T:
+    """Call what may wait for a name server or a file system, in a thread; cancelled, it is left there."""
+    return await trio.to_thread.run_sync(ask, *args, abandon_on_cancel=True)
 
 
 async def run(checks: Iterable[tuple[str, Check]], settings: Settings) -> list[Finding]:

@@ -11,7 +11,7 @@ from typing import Final
 from ngos.client.errors import ConnectFailed
 from ngos.client.fetch import get_json
 from ngos.config import MIB, Settings
-from ngos.doctor.finding import Check, Finding, ok, problem, warning
+from ngos.doctor.finding import Check, Finding, aside, ok, problem, warning
 from ngos.errors import SetupError
 from ngos.gateway.door import RESERVE, is_loopback
 from ngos.listening import BACKLOG, address_of, listen
@@ -28,13 +28,13 @@ async def check_port(settings: Settings) -> list[Finding]:
     """Raises SetupError where the address can't be listened on for another reason than that it is taken."""
     about = f"port {settings.port}"
     try:
-        listen(settings).close()
+        (await aside(listen, settings)).close()
     except SetupError as exc:
         if exc.exit_code == 2:
             return []  # nobody may listen there, as another check says
         if "is taken" not in str(exc):
             raise
-        address = str(address_of(settings)[1][0])
+        address = str((await aside(address_of, settings))[1][0])
         host = address if is_loopback(address) else "127.0.0.1"
         url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
         try:

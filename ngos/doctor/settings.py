@@ -11,13 +11,13 @@ from psycopg.conninfo import conninfo_to_dict
 from ngos.auth.terms import terms_of
 from ngos.auth.verifier import Verifier
 from ngos.config import Settings
-from ngos.doctor.finding import Check, Finding, ok, problem, run, warning
+from ngos.doctor.finding import Check, Finding, aside, ok, problem, run, warning
 from ngos.listening import address_of, check_exposure
 
 
 async def check_address(settings: Settings) -> list[Finding]:
     """Raises SetupError: no such address, or one of the world without authentication."""
-    address = str(address_of(settings)[1][0])
+    address = str((await aside(address_of, settings))[1][0])
     check_exposure(settings, address, settings.host)
     return [ok("address", f"{settings.host} port {settings.port}")]
 
@@ -26,7 +26,7 @@ async def check_keys(settings: Settings) -> list[Finding]:
     """Raises SetupError: keys that can't be read, or terms that don't go together."""
     if settings.auth_mode == "none":
         return [ok("authentication", "none: who can connect may do everything")]
-    Verifier.open(terms_of(settings), time.time)
+    await aside(Verifier.open, terms_of(settings), time.time)
     return [ok("authentication", "tokens, and keys to verify them with")]
 
 

@@ -145,12 +145,16 @@ class Reader:
         begun = self._tally.begin(received.command.TYPE, now, received.traceparent)
         entry = self._registry[type(received.command)]
         handler = entry.write_of(received.command)
-        if handler is not None:
-            await self._write(received, handler, begun)
-        else:
-            assert entry.answer is not None
-            await self._turn_to_reply()
-            await self._answer(received, entry.answer, begun)
+        try:
+            if handler is not None:
+                await self._write(received, handler, begun)
+            else:
+                assert entry.answer is not None
+                await self._turn_to_reply()
+                await self._answer(received, entry.answer, begun)
+        except BaseException:  # of what can be caused by a client, only Cancelled; what the committer has, it answers
+            self._tally.abandon(begun)
+            raise
 
     async def _turn_to_reply(self) -> None:
         """Wait until all that was sent before is answered, and there is room for one more reply."""
@@ -211,9 +215,6 @@ class Reader:
             failure = unavailable()
         except Exception as exc:
             failure = incident("read.defect", exc, command=received.command.TYPE)
-        except BaseException:
-            self._tally.abandon(begun)
-            raise
         # No checkpoint since the handler: after `subscribed` no event can have come before it.
         if failure is None:
             self._reply(reply, received.id)

@@ -16,6 +16,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
+import psycopg
 import structlog
 import trio
 from attrs import define, field
@@ -176,7 +177,7 @@ class Relay:
         try:
             async with self._pool.connection() as conn:
                 await identity.doubt(conn, str(failure))
-        except StorageUnavailable as exc:
+        except (StorageUnavailable, psycopg.Error) as exc:  # the table, too, may be as it was: not there
             _log.error("log.doubt_not_noted", reason=str(exc), hint="run ngos migrate --new-epochs")
         return failure
 

@@ -188,6 +188,7 @@ def connection_of(
     committer: FakeCommitter | None = None,
     answer: Callable[..., Any] | None = None,
     backlog: Backlog | None = None,
+    tally: Tally | None = None,
     **settings: Any,
 ) -> Connection:
     """A connection over fakes, that may do everything; its clock stands at 0."""
@@ -203,7 +204,7 @@ def connection_of(
         own_turn=Turn(make_slots()),
         audience=lambda _topic: 0,
         refusals=refusals,
-        tally=Tally(),
+        tally=tally or Tally(),
         transport=transport,
         registry=registry_of(answer),
         committer=committer or FakeCommitter(),  # type: ignore[arg-type]

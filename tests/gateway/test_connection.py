@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import trio
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ngos.errors import StorageUnavailable
 from ngos.gateway.mailbox import Backlog
+from ngos.gateway.tally import Tally
 from ngos.gateway.turn import AT_ONCE
 from ngos.protocol.close import CloseCode
 from ngos.protocol.faults import ClientError, ErrorCode
 from ngos.protocol.messages import Pong
 from ngos.protocol.parcel import Parcel
+from ngos.tracing import traces_of
 from tests.gateway.fakes import GREETING, FakeCommitter, FakeTransport, connection_of
 
 
@@ -106,6 +111,31 @@ async def test_a_client_that_does_not_read_its_replies_is_not_read(
     await wait_all_tasks_blocked()
     assert connection.mailbox.reply_bytes < 400_000
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("type_", ["token.create", "ping"])
+async def test_a_command_that_waits_when_the_connection_ends(
+    type_: str, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Tries to leave the span of a command open that is not at its turn when its connection ends."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    transport = FakeTransport()
+    committer = FakeCommitter()
+    connection = connection_of(transport, committer, tally=Tally(traces_of(provider)), in_flight=1)
+    nursery.start_soon(connection.run, GREETING)
+    transport.say("token.create")
+    transport.say(type_)
+    await wait_all_tasks_blocked()
+    assert 1 == len(committer.writes)
+    connection.end(CloseCode.RESTARTING)
+    await wait_all_tasks_blocked()
+    committer.answer_all()
+    await wait_all_tasks_blocked()
+    assert [(type_, "cancelled"), ("token.create", "ok")] == [
+        (span.name, span.attributes["ngos.outcome"]) for span in exporter.get_finished_spans()
+    ]
 
 
 async def test_a_flood_of_nonsense_that_is_not_read(autojump_clock: MockClock, nursery: trio.Nursery) -> None:

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 from trio.testing import MockClock
 
-from ngos.errors import StorageUnavailable
+from ngos.errors import LogWentBack, StorageUnavailable
 from ngos.log import store
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.store import Extent, LoggedEvent
+from ngos.postgres import identity
 from tests.log.test_relay import EPOCH, event, seqs
 from tests.services.nodes import Peer
 
@@ -68,6 +70,28 @@ async def test_doubt_outlives_an_outage(
         await trio.sleep(1)
     assert [1] == seqs(quiet)
     assert list(range(1, 20)) == seqs(busy)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_doubt_that_can_t_be_noted(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """Tries to have a log that went back taken for a defect, as it went back to before there was a table for doubts."""
+
+    async def doubt(_conn: object, _reason: str) -> None:
+        raise psycopg.errors.UndefinedTable
+
+    monkeypatch.setattr(identity, "doubt", doubt)
+    log: Any = StagedLog(monkeypatch)
+    hub = Hub(log.extent)
+    relay = Relay(hub, log)
+    await nursery.start(hub.run)
+    node: Any = None
+    hub.add("tokens", Peer(node, "first"), after=(await hub.position("tokens")).seq)
+    relay.advance([event(1)])
+    relay.doubt()
+    with pytest.raises(LogWentBack, match="clients were told of 1, and its last is 0"):
+        await relay.run()
     nursery.cancel_scope.cancel()
 
 
