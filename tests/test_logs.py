@@ -123,8 +123,7 @@ def test_the_names_are_those_of_the_program() -> None:
     text = "".join(path.read_text() for path in SOURCES if path.name != "logs.py")
     logged = set(re.findall(r'_log\.\w+\(\s*"([\w.]+)"', text))
     assert set(LINES) <= logged
-    # That of `ngos doctor` is in a process of its own, once.
-    assert {*INCIDENTS, "doctor.defect"} == set(re.findall(r'(?:incident|report)\(\s*"([\w.]+)"', text))
+    assert set(INCIDENTS) == set(re.findall(r'(?:incident|report)\(\s*"([\w.]+)"', text))
 
 
 def test_a_level_that_changes(configured: None, capsys: pytest.CaptureFixture[str]) -> None:
