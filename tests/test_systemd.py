@@ -213,12 +213,12 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
                 restarted_s = trio.current_time()
                 first.process.terminate()
                 assert 0 == await first.ends()
-            async with start():
+            async with start() as second:
                 with trio.fail_after(3 * LIMIT_S):
                     await back.wait()
                     await last.wait()
                 nursery.cancel_scope.cancel()
-    assert [] == refused
+    assert [] == refused, f"{Counter(refused)}\n{first.log[-2000:]}\n{second.log[-4000:]}"
     assert all(numbers == list(range(1, writes + 1)) for numbers in seen)
     print(
         f"{CLIENTS} clients, {writes} writes: all back {back_s - restarted_s:.1f} s after the signal"
