@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 from functools import partial
@@ -57,6 +58,35 @@ async def test_a_signal_while_waiting(tmp_path: Path) -> None:
         server.process.terminate()
         assert 0 == await server.ends()
     assert "Traceback" not in server.log
+
+
+async def test_a_signal_in_the_first_try(nursery: trio.Nursery) -> None:
+    """Tries to have a server go on with its first try of a database that says nothing, when it is to end."""
+    program = """
+import sys, ngos.daemon
+from ngos.__main__ import main
+ngos.daemon.FIRST_TRY_S = 1000
+sys.exit(main())
+"""
+
+    async def hold(_stream: trio.SocketStream) -> None:
+        tried.set()
+        await trio.sleep_forever()
+
+    tried = trio.Event()
+    (listener,) = await nursery.start(partial(trio.serve_tcp, hold, 0, host="127.0.0.1"))
+    url = f"postgresql://me@127.0.0.1:{listener.socket.getsockname()[1]}/x"
+    flags = ("--database-connect-s", "1000", "--drain-s", "0")
+    async with daemon(url, *flags, ngos=(sys.executable, "-c", program), ready=False) as server:
+        await tried.wait()
+        while "settings.reloaded" not in server.log:  # only from then on is it more than a start that is given up
+            server.process.send_signal(signal.SIGHUP)
+            with trio.move_on_after(0.1):
+                await server.says("settings.reloaded")
+        server.process.terminate()
+        assert 0 == await server.ends()
+    assert "server.draining" in server.log
+    nursery.cancel_scope.cancel()
 
 
 async def refuse_password(stream: trio.SocketStream) -> None:
