@@ -12,8 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
+from trio.testing import MockClock
 
 from ngos.client.trio import connect
+from ngos.readiness import Readiness
 from tests.daemons import daemon
 from tests.postgres.way import Way
 from tests.systemd import ACTIVATED
@@ -138,6 +140,29 @@ async def test_a_database_that_is_lost(database_url: str, tmp_path: Path, nurser
         assert 1 == server.log.count("server.unready")
         assert 1 == server.log.count("server.ready_again")
     way.close()
+
+
+async def test_a_slow_look_and_a_later_one(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a server that is ready again be told to be lost, by who began to ask before it was back."""
+    told: list[bool] = []
+    answers = [(0.0, []), (2.0, ["the database does not answer"]), (0.0, [])]
+
+    async def ask() -> list[str]:
+        after_s, reasons = answers.pop(0)
+        await trio.sleep(after_s)
+        return reasons
+
+    async def tell(ready: bool) -> None:
+        told.append(ready)
+
+    readiness = Readiness(lambda: trio.sleep(0), ask, tell)
+    readiness.prepared.set()
+    await readiness.look()
+    nursery.start_soon(readiness.look)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [] == await readiness.look()
+    await trio.sleep(3)
+    assert ([True], []) == (told, readiness.reasons)
 
 
 def broken(module: str, name: str, method: str) -> list[str]:
