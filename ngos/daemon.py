@@ -21,7 +21,7 @@ from ngos.gateway import frames
 from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
 from ngos.incidents import report
-from ngos.listening import listen, take_over
+from ngos.listening import listen, take_over, tune
 from ngos.logs import configure_logging
 from ngos.reload import change_of
 from ngos.systemd import Notifier, inherited_listener
@@ -167,6 +167,7 @@ class Daemon:
             _log.error("settings.rejected", reason=str(exc))
         else:
             configure_http(self._http, change.settings)
+            tune(self._listener, change.settings)
             configure_logging(change.settings)
             _log.info("settings.reloaded", changed=list(change.changed), needs_restart=list(change.needs_restart))
         if app.readiness.ready.is_set():
