@@ -155,7 +155,7 @@ async def test_a_slow_look_and_a_later_one(autojump_clock: MockClock, nursery: t
     async def tell(ready: bool) -> None:
         told.append(ready)
 
-    readiness = Readiness(lambda: trio.sleep(0), ask, tell)
+    readiness = Readiness(trio.lowlevel.checkpoint, ask, tell)
     readiness.prepared.set()
     await readiness.look()
     nursery.start_soon(readiness.look)
