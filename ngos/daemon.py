@@ -21,7 +21,7 @@ from ngos.gateway import frames
 from ngos.gateway.listener import serve as serve_app
 from ngos.gateway.server import ServerConfig
 from ngos.incidents import report
-from ngos.listening import listen, take_over
+from ngos.listening import listen, take_over, tune
 from ngos.logs import configure_logging
 from ngos.reload import change_of
 from ngos.systemd import Notifier, inherited_listener
@@ -92,13 +92,15 @@ class Daemon:
     _http: ServerConfig = field(init=False, factory=ServerConfig)
     _stop: trio.Event = field(init=False, factory=trio.Event)
     _accepting: trio.CancelScope = field(init=False, factory=trio.CancelScope)
+    _first_try: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _is_ending: bool = field(init=False, default=False)
 
     async def run(self, app: App, on_ready: Callable[[str], None]) -> None:
         """Serve until a signal ends it."""
         self._app = app
         # Who waits since before our start need not be told that the database is not there, when it is in a moment.
-        with trio.move_on_after(FIRST_TRY_S):
+        with self._first_try:
+            self._first_try.deadline = trio.current_time() + FIRST_TRY_S
             await app.readiness.tried.wait()
         async with trio.open_nursery() as nursery:
             await nursery.start(self._serve_then_cancel, app, nursery.cancel_scope)
@@ -151,6 +153,7 @@ class Daemon:
             self._accepting.cancel()  # who comes now waits in systemd's socket for our successor
         await app.connections.drain(app.settings.drain_s, at_once=self._is_inherited)
         self._stop.set()
+        self._first_try.cancel()
 
     def _reload(self, app: App) -> None:
         """Read the settings anew; what is wrong with them is a line in the log, and the old ones stay."""
@@ -164,6 +167,7 @@ class Daemon:
             _log.error("settings.rejected", reason=str(exc))
         else:
             configure_http(self._http, change.settings)
+            tune(self._listener, change.settings)
             configure_logging(change.settings)
             _log.info("settings.reloaded", changed=list(change.changed), needs_restart=list(change.needs_restart))
         if app.readiness.ready.is_set():

@@ -65,11 +65,16 @@ def take_over(listener: socket.socket, settings: Settings) -> socket.socket:
 
 
 def _prepare(listener: socket.socket, settings: Settings) -> None:
+    tune(listener, settings)
+    listener.setblocking(False)
+
+
+def tune(listener: socket.socket, settings: Settings) -> None:
+    """Set what of the settings the kernel has to keep to; it holds for connections from here on."""
     # What a client does not take in time is given up by the kernel too; accepted sockets inherit it. How much the
     # kernel keeps is Trio's to say: 16 KiB beyond what TCP has under way, so that the rest waits where it counts.
     with suppress(OSError, AttributeError):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.mailbox_age_s * 1000))
-    listener.setblocking(False)
 
 
 def check_exposure(settings: Settings, address: str, name: str) -> None:

@@ -45,6 +45,8 @@ class Readiness:
     ready: trio.Event = field(init=False, factory=trio.Event)
     waiting: str | None = field(init=False, default=None)
     tried: trio.Event = field(init=False, factory=trio.Event)
+    _begun: int = field(init=False, default=0)
+    _answered: int = field(init=False, default=0)
 
     async def run(self) -> None:
         """Wait for the database, then look at it until cancelled.
@@ -57,10 +59,18 @@ class Readiness:
             await trio.sleep(ASK_EVERY_S)
 
     async def look(self) -> list[str]:
-        """Ask now, tell if that is a change, and return the reasons. Takes as long as `ask` does."""
+        """Ask now, tell if that is a change, and return the reasons. Takes as long as `ask` does.
+
+        Of several at once, what was asked first does not count any more when what was asked later is known.
+        """
         if not self.prepared.is_set():
             return self.reasons
+        self._begun += 1
+        number = self._begun
         reasons = await self._ask()
+        if number < self._answered:
+            return self.reasons
+        self._answered = number
         was_ready, self.reasons = not self.reasons, reasons
         if was_ready == (not reasons):
             return reasons

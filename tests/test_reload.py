@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from attrs import define
 
+from ngos import daemon as daemon_module
 from ngos.client.callbacks import Callbacks
 from ngos.client.errors import CommandError, ConnectFailed
 from ngos.client.trio import connect
 from ngos.config import FIELDS, RESTART, Settings
+from ngos.listening import listen
 from ngos.reload import change_of
+from ngos.systemd import Notifier
 from tests.daemons import Daemon, daemon
 from tests.tokens import Mint
 from tests.web.test_access import knock
@@ -168,6 +174,25 @@ async def test_what_is_wrong(database_url: str, tmp_path: Path, text: str, said:
         assert "settings.rejected" == told["event"]
         assert said in told["reason"]
         assert ["drain_s: 10.0 -> 3.0"] == (await running.change(drain_s=3.0))["changed"]
+
+
+def test_the_kernel_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have the kernel give up connections by the age that bytes might have before the reload."""
+    monkeypatch.setattr("ngos.daemon.configure_logging", lambda _settings: None)
+    settings = Settings(port=0, mailbox_age_s=10.0)
+    with listen(settings) as listener:
+        server = daemon_module.Daemon(
+            listener,
+            Notifier(None, None),
+            is_inherited=False,
+            reread=lambda: attrs.evolve(settings, mailbox_age_s=60.0),
+        )
+        applied: list[Settings] = []
+        readiness = SimpleNamespace(ready=trio.Event())
+        app: Any = SimpleNamespace(settings=settings, apply=applied.append, readiness=readiness)
+        server._reload(app)
+        assert [60.0] == [one.mailbox_age_s for one in applied]
+        assert 60_000 == listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
 
 
 def test_every_setting_is_live_or_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 from functools import partial
@@ -11,8 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
+from trio.testing import MockClock
 
 from ngos.client.trio import connect
+from ngos.readiness import Readiness
 from tests.daemons import daemon
 from tests.postgres.way import Way
 from tests.systemd import ACTIVATED
@@ -57,6 +60,35 @@ async def test_a_signal_while_waiting(tmp_path: Path) -> None:
         server.process.terminate()
         assert 0 == await server.ends()
     assert "Traceback" not in server.log
+
+
+async def test_a_signal_in_the_first_try(nursery: trio.Nursery) -> None:
+    """Tries to have a server go on with its first try of a database that says nothing, when it is to end."""
+    program = """
+import sys, ngos.daemon
+from ngos.__main__ import main
+ngos.daemon.FIRST_TRY_S = 1000
+sys.exit(main())
+"""
+
+    async def hold(_stream: trio.SocketStream) -> None:
+        tried.set()
+        await trio.sleep_forever()
+
+    tried = trio.Event()
+    (listener,) = await nursery.start(partial(trio.serve_tcp, hold, 0, host="127.0.0.1"))
+    url = f"postgresql://me@127.0.0.1:{listener.socket.getsockname()[1]}/x"
+    flags = ("--database-connect-s", "1000", "--drain-s", "0")
+    async with daemon(url, *flags, ngos=(sys.executable, "-c", program), ready=False) as server:
+        await tried.wait()
+        while "settings.reloaded" not in server.log:  # only from then on is it more than a start that is given up
+            server.process.send_signal(signal.SIGHUP)
+            with trio.move_on_after(0.1):
+                await server.says("settings.reloaded")
+        server.process.terminate()
+        assert 0 == await server.ends()
+    assert "server.draining" in server.log
+    nursery.cancel_scope.cancel()
 
 
 async def refuse_password(stream: trio.SocketStream) -> None:
@@ -108,6 +140,29 @@ async def test_a_database_that_is_lost(database_url: str, tmp_path: Path, nurser
         assert 1 == server.log.count("server.unready")
         assert 1 == server.log.count("server.ready_again")
     way.close()
+
+
+async def test_a_slow_look_and_a_later_one(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """Tries to have a server that is ready again be told to be lost, by who began to ask before it was back."""
+    told: list[bool] = []
+    answers = [(0.0, []), (2.0, ["the database does not answer"]), (0.0, [])]
+
+    async def ask() -> list[str]:
+        after_s, reasons = answers.pop(0)
+        await trio.sleep(after_s)
+        return reasons
+
+    async def tell(ready: bool) -> None:
+        told.append(ready)
+
+    readiness = Readiness(trio.lowlevel.checkpoint, ask, tell)
+    readiness.prepared.set()
+    await readiness.look()
+    nursery.start_soon(readiness.look)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [] == await readiness.look()
+    await trio.sleep(3)
+    assert ([True], []) == (told, readiness.reasons)
 
 
 def broken(module: str, name: str, method: str) -> list[str]:

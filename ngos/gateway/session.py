@@ -59,14 +59,15 @@ class Session:
         if name not in connection.subscriptions:
             self._check_room(connection, name)
         if not self._topics.is_durable(name):
-            self._hub.add(name, connection, after=None)
-            connection.subscribe(name)
-            return Subscribed(topic=name, success=True, durable=False, epoch=None, seq=None, recovered=False, replay=0)
+            return self._follow(name, connection)
         try:
             since, position = await self._start(command)
         except BaseException:
             self._hub.release(name)
             raise
+        if not self._topics.is_durable(name):  # any more: the settings were read again in the meantime
+            self._hub.release(name)
+            return self._follow(name, connection)
         if since is not None:
             self.recovered += 1
         elif command.since is not None:
@@ -87,6 +88,12 @@ class Session:
             recovered=since is not None,
             replay=0 if since is None else position.seq - since,
         )
+
+    def _follow(self, name: str, connection: Connection) -> Reply:
+        """Subscribe to an ephemeral topic."""
+        self._hub.add(name, connection, after=None)
+        connection.subscribe(name)
+        return Subscribed(topic=name, success=True, durable=False, epoch=None, seq=None, recovered=False, replay=0)
 
     def _check_room(self, connection: Connection, name: str) -> None:
         custom = sum(topic not in OWN_TOPICS for topic in connection.subscriptions) if name not in OWN_TOPICS else 0

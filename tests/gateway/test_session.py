@@ -20,12 +20,15 @@ from ngos.services.handlers import Call
 from ngos.services.topics import Topics
 
 
-@frozen
+@frozen(eq=False)
 class Nobody:
     """A connection that follows nothing."""
 
     settings: Settings = Settings()  # noqa: RUF009 - frozen
     subscriptions: dict[str, Any] = field(factory=dict)
+
+    def subscribe(self, topic: str, replay: Any = None) -> None:
+        self.subscriptions[topic] = replay
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -49,4 +52,34 @@ async def test_nothing_stays_of_a_subscribe_that_failed(cancelled: bool) -> None
         with trio.move_on_after(0.01), suppress(StorageUnavailable):
             await session.subscribe(ahead, Call(None, "me", Nobody()))
         assert {} == hub.counts()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_topic_that_ceases_to_be_durable_meanwhile() -> None:
+    """Tries to be told that a topic is durable, by a reload of the settings while the log is asked for its position."""
+    asked, goes_on = trio.Event(), trio.Event()
+
+    async def read_extent(_topic: str) -> Extent:
+        asked.set()
+        await goes_on.wait()
+        return Extent("0123abcd", seq=10, pruned=0)
+
+    hub, unused = Hub(read_extent), object()
+    topics = Topics(hub, ("chat.*",), 100)
+    nobody: Any = None
+    session = Session(nobody, Refusals(), hub, unused, read_extent, topics)  # type: ignore[arg-type]
+    replies: list[Any] = []
+
+    async def subscribe() -> None:
+        replies.append(await session.subscribe(Subscribe(topic="chat.1"), Call(None, "me", Nobody())))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        nursery.start_soon(subscribe)
+        await asked.wait()
+        topics.keep_as((), 100)
+        goes_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [(False, None, None)] == [(reply.durable, reply.epoch, reply.seq) for reply in replies]
+        assert {"chat.1": 1} == hub.counts()
         nursery.cancel_scope.cancel()
