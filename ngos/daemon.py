@@ -113,6 +113,8 @@ class Daemon:
 
     async def _greet(self, app: App, on_ready: Callable[[str], None]) -> None:
         await app.readiness.ready.wait()
+        if self._is_ending:
+            return
         host, port = self._listener.getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("server.ready", pid=os.getpid(), address=address)
