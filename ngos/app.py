@@ -107,9 +107,9 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
     """Start everything that serves; leaving stops it. It yields before the database is there: see `App.readiness`.
 
     Raises SetupError before it yields: keys that can't be read, an embedded Postgres that does not start. Later it ends
-    the block with an exception group: with SetupError, where the database will not have us; with Defect, where one of
-    the tasks that the server can't be without has failed: it never limps;
-    with LogWentBack, where the log is no more what clients were told.
+    the block with an exception group: with SetupError, where the database will not have us; with LogWentBack, where the
+    log is no more what clients were told; with Defect, where one of the tasks that the server can't be without has
+    failed: it never limps.
     """
     verifier = None if settings.auth_mode == "none" else Verifier.open(terms_of(settings), time.time)
     async with AsyncExitStack() as stack:
@@ -153,7 +153,8 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                     extents = await store.read_extents(conn, sorted(OWN_DURABLE_TOPICS))
             except StorageUnavailable:
                 return ["the database does not answer"]
-            relay.heads.update({topic: extent.seq for topic, extent in extents.items()})
+            for topic, extent in extents.items():  # what was committed meanwhile is known already
+                relay.heads[topic] = max(relay.heads.get(topic, 0), extent.seq)
             return []
 
         hub = Hub(read_extent, deliver)

@@ -14,10 +14,9 @@ SLEEP_S: Final = 0.1
 
 @define(eq=False)
 class LoopLag:
-    """Measures as long as `run` runs. `last_s`: how late it was woken up the last time, in seconds."""
+    """Measures as long as `run` runs: by how many seconds it is woken up late."""
 
     seconds: Distribution = field(init=False, factory=lambda: Distribution(LAG_S))
-    last_s: float = field(init=False, default=0.0)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Measure every SLEEP_S, until cancelled."""
@@ -25,5 +24,4 @@ class LoopLag:
         while True:
             due = trio.current_time() + SLEEP_S
             await trio.sleep_until(due)
-            self.last_s = max(0.0, trio.current_time() - due)
-            self.seconds.observe(self.last_s)
+            self.seconds.observe(max(0.0, trio.current_time() - due))
