@@ -148,6 +148,7 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
     breaks, greetings = Counter[int](), Counter[int]()
     back = trio.Event()
     seen: list[list[int]] = [[] for _ in range(CLIENTS)]
+    finished = trio.Event()
     last = trio.Event()
     writes = 0
     restarted_s = back_s = 0.0
@@ -163,6 +164,10 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
         if greetings[number] == 2 and sum(greetings.values()) == 2 * (CLIENTS + 1):
             back_s = trio.current_time()
             back.set()
+
+    def look_whether_all_is_seen() -> None:
+        if finished.is_set() and all(numbers and numbers[-1] == writes for numbers in seen):
+            last.set()
 
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as handed_over:
         fd = handed_over.fileno()
@@ -194,8 +199,7 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
                     async for event in events:
                         assert event.seq is not None
                         seen[number].append(event.seq)
-                        if back.is_set() and event.seq == writes and all(s and s[-1] == writes for s in seen):
-                            last.set()
+                        look_whether_all_is_seen()
 
             async def write() -> None:
                 nonlocal writes
@@ -205,6 +209,9 @@ async def test_a_restart_that_nobody_loses_by(database_url: str) -> None:
                         writes += 1
                     await client.create_token()
                     writes += 1
+                    finished.set()
+                    look_whether_all_is_seen()
+                    await trio.sleep_forever()
 
             async with start() as first:
                 for number in range(CLIENTS):
