@@ -9,24 +9,30 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import attrs
 import structlog
 import trio
 from attrs import define
 from quart_trio import QuartTrio
 
 from ngos.auth.terms import terms_of
-from ngos.auth.verifier import Verifier
+from ngos.backplane.carriers import carrier_of
+from ngos.backplane.line import Cluster, Line
+from ngos.cache.answers import Cache
 from ngos.config import Settings
 from ngos.errors import Defect, LogWentBack, SetupError, StorageUnavailable
 from ngos.gateway.access import Access
+from ngos.gateway.bulletin import Bulletin
 from ngos.gateway.connections import Connections
 from ngos.gateway.door import Door
 from ngos.gateway.fanout import deliver
 from ngos.gateway.limits import Refusals
+from ngos.gateway.nodes import Nodes
 from ngos.gateway.once import Once
 from ngos.gateway.registry import Registry
+from ngos.gateway.roster import Roster
 from ngos.gateway.session import Session
 from ngos.gateway.tally import Tally
 from ngos.incidents import report
@@ -38,8 +44,10 @@ from ngos.log.hub import Hub
 from ngos.log.relay import Relay
 from ngos.log.retention import Retention
 from ngos.log.store import Extent
+from ngos.place import Place
+from ngos.postgres.claim import Claim
 from ngos.postgres.embedded import embedded_postgres
-from ngos.postgres.identity import Guard
+from ngos.postgres.identity import Guard, read_secret
 from ngos.postgres.migrate import migrate
 from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
@@ -54,8 +62,12 @@ from ngos.services.topics import Topics, now_ms
 from ngos.tracing import open_traces
 from ngos.web.gate import Gate
 from ngos.web.metrics import Collector
+from ngos.web.siblings import Siblings
 from ngos.web.site import Parts, make_site
 from ngos.web.status import Status
+
+if TYPE_CHECKING:
+    from ngos.auth.verifier import Verifier
 
 EMBEDDED_START_S: Final = 60.0
 MIGRATE_LOCK_S: Final = 60.0
@@ -74,6 +86,7 @@ class App:
     site: QuartTrio
     connections: Connections
     pool: Pool
+    nodes: Nodes
     readiness: Readiness
     pulses: tuple[Pulse, ...]
     _verifier: Verifier | None
@@ -103,15 +116,17 @@ class App:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings) -> AsyncIterator[App]:
+async def open_app(settings: Settings, place: Place | None = None) -> AsyncIterator[App]:
     """Start everything that serves; leaving stops it. It yields before the database is there: see `App.readiness`.
+
+    `place`: which of several workers this is; None: it is the only one.
 
     Raises SetupError before it yields: keys that can't be read, an embedded Postgres that does not start. Later it ends
     the block with an exception group: with SetupError, where the database will not have us; with LogWentBack, where the
     log is no more what clients were told; with Defect, where one of the tasks that the server can't be without has
     failed: it never limps.
     """
-    verifier = None if settings.auth_mode == "none" else Verifier.open(terms_of(settings), time.time)
+    verifier = _verifier_of(settings)
     async with AsyncExitStack() as stack:
         if settings.database_url is None:
             conninfo = await stack.enter_async_context(embedded_postgres(settings.data_dir, start_s=EMBEDDED_START_S))
@@ -144,6 +159,10 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 hint = "a restore may go unseen: see docs/operating.md"
                 _log.warning("database.identity_unknown", parts=unknown, hint=hint)
             guard.expect(kept.identity)
+            await claim.take()
+            async with pool.connection() as conn:
+                secret = await read_secret(conn)
+            cluster.append(Cluster.of(secret, *attrs.astuple(kept.identity)))
 
         async def ask() -> list[str]:
             if verifier is not None and (reason := verifier.unready()):
@@ -157,25 +176,34 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
                 relay.heads[topic] = max(relay.heads.get(topic, 0), extent.seq)
             return []
 
+        cluster: list[Cluster] = []
+        claim = Claim(conninfo, settings.backplane, settings.database_connect_s, settings.database_query_s, guard.check)
+        line = Line(carrier_of(settings, conninfo, guard.check))
         hub = Hub(read_extent, deliver)
         history = History(pool, hub.encode)
         traces = await stack.enter_async_context(open_traces(settings.traces_url, settings.traces_share))
         tally = Tally(traces)
         lag = LoopLag()
         stuck_s = settings.database_query_s + STUCK_S
-        relay = Relay(hub, pool, Pulse("relay", stuck_s))
-        committer = Committer(pool, relay, Pulse("committer", stuck_s), traces)
-        topics = Topics(hub, settings.durable_topics, settings.durable_topic_names)
+        relay = Relay(hub, pool, Pulse("relay", stuck_s), line)
+        roster = Roster()
+        nodes = Nodes(line, roster, hub)
+        committer = Committer(pool, relay, Pulse("committer", stuck_s), traces, line.is_alone)
+        topics = Topics(nodes.publish, settings.durable_topics, settings.durable_topic_names)
         refusals = Refusals()
         access = Access(verifier, settings, refusals, time.time)
         session = Session(access, refusals, hub, history, read_extent, topics)
-        registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
+        cache = Cache.of(settings, pool)
+        cached = (service(pool, cache.answer) for service in (Tokens, Graph, Paths))
+        registry = Registry.of(*cached, Experiences(pool), topics, session)
         retention = Retention(
             pool, hub, settings.retention_age_s, settings.retention_events, settings.retention_replies_s
         )
         door = Door(settings, refusals)
         connections = Connections(access, door, refusals, tally, registry, committer, hub, settings, now_ms)
-        readiness = Readiness(prepare, ask, connections.tell_ready)
+        bulletin = Bulletin(connections, committer, hub, roster)
+        nodes.introduce(relay, connections, bulletin)
+        readiness = Readiness(prepare, ask, bulletin.tell_ready)
 
         def reasons() -> list[str]:
             return ["draining"] if connections.draining else readiness.reasons
@@ -193,16 +221,39 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             await readiness.ready.wait()
             await retention.run()
 
+        async def hold_claim() -> None:
+            await readiness.prepared.wait()
+            await claim.run()
+
+        async def keep_line() -> None:
+            await readiness.prepared.wait()
+            await line.run(cluster[-1])
+
+        async def keep_cache() -> None:
+            await readiness.prepared.wait()
+            await cache.run(cluster[-1])
+
+        def degraded() -> list[str]:
+            return [] if line.lost is None else ["the backplane does not work: the log is asked each second"]
+
+        collector = Collector(connections, bulletin, committer, relay, hub, nodes, session, retention, pool, lag, cache)
+        siblings = None if place is None else Siblings(place, collector.text)
+
+        async def metrics() -> bytes:
+            return collector.text() if siblings is None else await siblings.text()
+
         parts = Parts(
             settings=settings,
             gate=Gate(access, door),
             connections=connections,
             hub=hub,
+            nodes=nodes,
             once=Once(registry, committer, tally),
-            collector=Collector(connections, committer, relay, hub, session, retention, pool, lag),
-            status=Status(connections, committer, relay, hub, pool, lag, reasons),
+            metrics=metrics,
+            status=Status(connections, bulletin, committer, relay, hub, nodes, pool, lag, reasons),
             unready=unready,
             closed=closed,
+            degraded=degraded,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(_core("hub", hub.run, connections))
@@ -213,14 +264,39 @@ async def open_app(settings: Settings) -> AsyncIterator[App]:
             nursery.start_soon(_core("readiness", readiness.run, connections))  # noqa: ASYNC113 - it tells
             nursery.start_soon(_core("retention", retain, connections))
             await nursery.start(_core("guard", guard.run, connections))
-            nursery.start_soon(_core("status", connections.tell_status, connections))
+            nursery.start_soon(_core("claim", hold_claim, connections))
+            nursery.start_soon(_core("backplane", keep_line, connections))
+            nursery.start_soon(_core("cache", keep_cache, connections))
+            nursery.start_soon(_core("status", bulletin.tell_status, connections))
             await nursery.start(_core("lag", lag.run, connections))
-            pulses = (committer.pulse, relay.pulse)
-            site = make_site(parts)
+            if siblings is not None:
+                await nursery.start(_core("siblings", siblings.run, connections))
             yield App(
-                settings, site, connections, pool, readiness, pulses, verifier, parts, access, topics, hub, retention
+                settings=settings,
+                site=make_site(parts),
+                connections=connections,
+                pool=pool,
+                nodes=nodes,
+                readiness=readiness,
+                pulses=(committer.pulse, relay.pulse),
+                verifier=verifier,
+                parts=parts,
+                access=access,
+                topics=topics,
+                hub=hub,
+                retention=retention,
             )
+            await nodes.leave()
             nursery.cancel_scope.cancel()
+
+
+def _verifier_of(settings: Settings) -> Verifier | None:
+    """What verifies tokens, if any are asked for: else what that takes is not loaded, which is some 10 MiB."""
+    if settings.auth_mode == "none":
+        return None
+    from ngos.auth.verifier import Verifier
+
+    return Verifier.open(terms_of(settings), time.time)
 
 
 def _core(name: str, run: Callable[..., Awaitable[None]], connections: Connections) -> Callable[..., Awaitable[None]]:

@@ -1,12 +1,13 @@
 """The command line: what an operator and a curious person type. Floor 10.
 
-Server code is imported only by the commands that serve, so that the clients' commands work without it. Exceptions
-go through: `ngos.__main__` makes a line and an exit code of them.
+Server code is imported only by the commands that serve, so that the clients' commands work without it, and theirs only
+by them, so that a server starts sooner. Exceptions go through: `ngos.__main__` makes a line and an exit code of them.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -17,16 +18,14 @@ import click
 import orjson
 import trio
 from attrs import asdict
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ngos import __version__
 from ngos.client.errors import CommandError
-from ngos.client.trio import connect
 from ngos.config import FIELDS
 from ngos.flags import Command, settings_flags
 from ngos.loading import load, load_settings, shown
 from ngos.operate import check_config, doctor, migrate, missing_server, verify
+from ngos.place import Place
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.codec import Envelope
 from ngos.token_cli import token_group
@@ -53,14 +52,21 @@ def serve(given: dict[str, str], config_file: Path | None) -> None:
 
     Example: ngos serve --port 8000 --durable-topics 'chat.*'
     """
-    settings = load_settings(given, config_file)
+    place = Place.of(os.environ)
+    loaded = load(given, config_file)
+    settings = loaded.settings
+    reread = partial(load_settings, given, config_file)
+    on_ready = partial(_say_ready, hints=settings.log_format == "console")
     try:
+        if settings.workers > 1 and place is None:
+            from ngos.workers import supervise
+
+            by = loaded.sources["backplane"]
+            sys.exit(trio.run(partial(supervise, settings, backplane_by=by, reread=reread, on_ready=on_ready)))
         from ngos.daemon import serve as run
     except ImportError as exc:
         raise missing_server(exc, "serve") from exc
-    reread = partial(load_settings, given, config_file)
-    on_ready = partial(_say_ready, hints=settings.log_format == "console")
-    trio.run(partial(run, settings, reread=reread, on_ready=on_ready))
+    trio.run(partial(run, settings, place=place, reread=reread, on_ready=on_ready))
 
 
 cli.add_command(migrate)
@@ -128,6 +134,8 @@ def status(url: str, token: str | None, over_s: float, as_json: bool, again: boo
 
     Example: ngos status --watch
     """
+    from rich.console import Console
+
     from ngos.status import look, table
     from ngos.status import watch as follow
 
@@ -178,6 +186,9 @@ def watch(
 
     Example: ngos watch tokens graph --json | jq .payload
     """
+    from rich.console import Console
+
+    from ngos.client.trio import connect
     from ngos.journal import json_line, open_journal
     from ngos.watch import Show, live_table, plain_line, telling
     from ngos.watch import watch as follow
@@ -223,6 +234,8 @@ def send(
 
     Example: ngos send token.create '{"type": "demo", "coord_x": [1.0]}'
     """
+    from ngos.client.trio import connect
+
     if not raw and type_ not in COMMANDS:
         close = difflib.get_close_matches(type_, COMMANDS, n=1)
         hint = f"did you mean {close[0]}?" if close else "--raw sends it nevertheless"
@@ -266,6 +279,10 @@ def demo(url: str, client_id: str | None, token: str | None) -> None:
 
     Example: ngos demo --url ws://127.0.0.1:8000/ws
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ngos.client.trio import connect
     from ngos.demo import les_miserables, load
 
     graph = les_miserables()

@@ -63,7 +63,36 @@ class Settings:
     )
     redis_url: ts.SecretStr | None = field(
         default=None,
-        metadata={"help": "Redis, as redis://…, for nodes to come: only `ngos doctor` asks it so far."},
+        metadata={
+            "help": "Redis, as redis://, rediss://, redis+sentinel:// or redis+cluster://…, for the cache that nodes "
+            "share and for --backplane redis; never needed for what was committed."
+        },
+    )
+    backplane: str = field(
+        default="none",
+        validator=in_(("none", "postgres", "redis")),
+        metadata={
+            "help": "How nodes on one database tell each other what happened. none: there is one node, and a second "
+            "one is refused. postgres: LISTEN and NOTIFY. redis: publish and subscribe, at --redis-url."
+        },
+    )
+    workers: int = field(
+        default=1,
+        validator=in_(range(1, 257)),
+        metadata={
+            "help": "Processes that share the port, each a node; with more than one, backplane none means postgres. "
+            "Limits by address, subject or connection are each one's own."
+        },
+    )
+    cache_bytes: int = field(
+        default=32 * MIB,
+        validator=ge(0),
+        metadata={"help": "Memory for answers that cost the database much to find; 0: none is kept."},
+    )
+    cache_age_s: float = field(
+        default=300.0,
+        validator=and_(ge(0.001), le(float(DAY_S))),
+        metadata={"help": "Seconds that such an answer is kept, at most; in Redis too, where there is one."},
     )
     durable_topics: tuple[str, ...] = field(
         default=(),
@@ -268,7 +297,18 @@ FIELDS: Final[dict[str, attrs.Attribute[Any]]] = attrs.fields_dict(Settings)
 RESTART: Final = frozenset(
     {
         *("host", "port", "database_url", "data_dir", "database_pool_size", "database_connect_s", "database_query_s"),
-        *("redis_url", "allow_anonymous", "auth_mode", "auth_jwks_url", "auth_jwks_age_s", "auth_jwks_timeout_s"),
+        *(
+            "redis_url",
+            "backplane",
+            "workers",
+            "cache_bytes",
+            "cache_age_s",
+            "allow_anonymous",
+            "auth_mode",
+            "auth_jwks_url",
+            "auth_jwks_age_s",
+            "auth_jwks_timeout_s",
+        ),
         *("proxies", "compression", "log_format", "traces_url", "traces_share"),
     }
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import math
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -23,6 +25,7 @@ from ngos.gateway.server import ServerConfig
 from ngos.incidents import report
 from ngos.listening import listen, take_over, tune
 from ngos.logs import configure_logging
+from ngos.place import ALIVE_S, Place, share
 from ngos.reload import change_of
 from ngos.systemd import Notifier, inherited_listener
 
@@ -39,6 +42,7 @@ _log = structlog.get_logger("ngos")
 async def serve(
     settings: Settings,
     *,
+    place: Place | None = None,
     reread: Callable[[], Settings] | None = None,
     on_ready: Callable[[str], None] = lambda _address: None,
 ) -> None:
@@ -47,18 +51,23 @@ async def serve(
     `on_ready` is told the address, as `http://host:port`, once commands can be answered; the HTTP routes answer before,
     while the database is waited for. On SIGHUP the settings that `reread` returns take effect as far as they can.
     Raises SetupError for what the operator can mend (port taken, a database that refuses us), and Defect, with the line
-    in the log, when a task has failed that the server can't be without.
+    in the log, when a task has failed that the server can't be without. With a `place`, this is one of several workers
+    (`ngos.workers`), and drains when its supervisor is gone, too.
     """
-    configure_logging(settings)
+    settings = share(settings, place)
+    configure_logging(settings, None if place is None else place.index)
     notifier = Notifier.of(os.environ)
-    inherited = inherited_listener(os.environ)
+    inherited = inherited_listener(os.environ) if place is None else place.socket()
     with listen(settings) if inherited is None else take_over(inherited, settings) as listener:
-        daemon = Daemon(listener, notifier, inherited is not None, reread)
+        stays = inherited is not None if place is None else place.stays
+        daemon = Daemon(listener, notifier, stays, reread, place)
         try:
             async with trio.open_nursery() as nursery:
                 # First of all: a signal during the start ends it in good order, too.
                 await nursery.start(daemon.heed_signals, nursery.cancel_scope)
-                async with open_app(settings) as app:
+                if place is not None:
+                    nursery.start_soon(daemon.heed_supervisor, place, nursery.cancel_scope)
+                async with open_app(settings, place) as app:
                     tune_collector()
                     await daemon.run(app, on_ready)
                 nursery.cancel_scope.cancel()
@@ -88,6 +97,7 @@ class Daemon:
     _notifier: Notifier
     _is_inherited: bool
     _reread: Callable[[], Settings] | None
+    _place: Place | None = None
     _app: App | None = field(init=False, default=None)
     _http: ServerConfig = field(init=False, factory=ServerConfig)
     _stop: trio.Event = field(init=False, factory=trio.Event)
@@ -119,7 +129,8 @@ class Daemon:
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _log.info("server.ready", pid=os.getpid(), address=address)
         self._notifier.ready(_status(app))
-        on_ready(address)
+        if self._place is None:  # of several workers, the supervisor tells when all are ready
+            on_ready(address)
 
     async def _serve_then_cancel(  # noqa: ASYNC128 - the listener tells that it has started
         self, app: App, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -147,13 +158,30 @@ class Daemon:
                     else:
                         self._is_ending = True  # now: the next signal may be here already, before the drain has begun
                         _log.info("server.draining", signal=name, seconds=app.settings.drain_s)
-                        nursery.start_soon(self._drain, app)
+                        nursery.start_soon(partial(self._drain, app, waits=self._is_inherited))
 
-    async def _drain(self, app: App) -> None:
+    async def heed_supervisor(self, place: Place, everything: trio.CancelScope) -> None:
+        """Drain when the supervisor is gone, however it ended: nobody would replace us, and a successor needs the port.
+
+        What waits in our socket then is reset with it, as by any server that ends.
+        """
+        await trio.lowlevel.wait_readable(place.lifeline)
+        if self._is_ending:
+            return
+        self._is_ending = True
+        _log.error("supervisor.gone")
+        shutil.rmtree(place.folder, ignore_errors=True)  # another worker may be at it
+        if self._app is None:
+            everything.cancel()
+        else:
+            await self._drain(self._app, waits=True)
+
+    async def _drain(self, app: App, *, waits: bool) -> None:
+        """`waits`: who comes now is not let in, and waits in the socket: in systemd's for our successor."""
         self._notifier.stopping("draining: clients are told to come back")
-        if self._is_inherited:
-            self._accepting.cancel()  # who comes now waits in systemd's socket for our successor
-        await app.connections.drain(app.settings.drain_s, at_once=self._is_inherited)
+        if waits:
+            self._accepting.cancel()
+        await app.connections.drain(app.settings.drain_s, at_once=waits)
         self._stop.set()
         self._first_try.cancel()
 
@@ -163,21 +191,22 @@ class Daemon:
         try:
             if self._reread is None:
                 raise SetupError("there is nothing to read them from")
-            change = change_of(app.settings, self._reread())
+            change = change_of(app.settings, share(self._reread(), self._place))
             app.apply(change.settings)
         except SetupError as exc:
             _log.error("settings.rejected", reason=str(exc))
         else:
             configure_http(self._http, change.settings)
             tune(self._listener, change.settings)
-            configure_logging(change.settings)
+            configure_logging(change.settings, None if self._place is None else self._place.index)
             _log.info("settings.reloaded", changed=list(change.changed), needs_restart=list(change.needs_restart))
         if app.readiness.ready.is_set():
             self._notifier.ready(_status(app))
 
     async def _tell_systemd(self, app: App) -> None:
         """Say how we are, and feed the watchdog while all core tasks go on; until cancelled."""
-        interval_s = min(STATUS_S, (self._notifier.watchdog_s or math.inf) / 3)
+        often_s = STATUS_S if self._place is None else ALIVE_S
+        interval_s = min(often_s, (self._notifier.watchdog_s or math.inf) / 3)
         was_stuck = False
         while True:
             stuck = {pulse.name: round(pulse.stuck_s(), 1) for pulse in app.pulses if pulse.stuck_s()}

@@ -11,6 +11,7 @@
     │   ├── StorageRefused       it does not let us in: wrong password, no such role or database; will not pass
     │   ├── SchemaError          its schema is newer than this server, or not ours; will not pass
     │   └── LogWentBack          what clients were told is in its log no more: the server ends
+    ├── RedisUnavailable         Redis can't be reached or refuses: a miss, or a backplane that is lost; never a reply
     ├── Refused                  a token is not valid, its holder's fault (ngos.auth.refusals)
     ├── Defect                   a part that the server can't be without has failed: it ends, and the log says why
     └── SetupError               the operator is at fault: one line on stderr, exit code 1 or 2
@@ -43,6 +44,10 @@ class StorageRefused(StorageError):
 
 class SchemaError(StorageError):
     """The database's schema is not one that this server can use. The text says what to do."""
+
+
+class RedisUnavailable(NgosError):
+    """Redis can't be reached, refuses, or is too slow. Nobody is harmed: what it would have told is in Postgres."""
 
 
 class Defect(NgosError):

@@ -24,12 +24,34 @@ def listen(settings: Settings) -> socket.socket:
     """A socket that listens where the settings say. Raises SetupError, the operator's fault."""
     family, address = address_of(settings)
     check_exposure(settings, str(address[0]), settings.host)
+    return _listen(settings, family, address, is_shared=False)
+
+
+def listen_together(settings: Settings, count: int) -> list[socket.socket]:
+    """So many sockets that listen on one port; the kernel gives each connection to one of them. Raises as `listen`."""
+    # A socket that does not share is refused a port that somebody has, another ngos too; one that shares would not be.
+    with listen(settings) as alone:
+        family, address = alone.family, alone.getsockname()
+    listeners: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            listeners.append(_listen(settings, family, address, is_shared=True))  # noqa: PERF401 - closed, if one fails
+    except SetupError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _listen(settings: Settings, family: socket.AddressFamily | int, address: Any, *, is_shared: bool) -> socket.socket:
     try:
         listener = socket.socket(family, socket.SOCK_STREAM)
     except OSError as exc:
         raise SetupError(f"can't listen on {settings.host}: {exc.strerror}") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
         _prepare(listener, settings)

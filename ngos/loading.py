@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 import typed_settings as ts
 from attrs import frozen
 from typed_settings.loaders import DictLoader
@@ -50,7 +51,11 @@ def load(overrides: Mapping[str, object], config_file: Path | None) -> Loaded:
     if faults := _faults(values, sources):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise SetupError(faults[0] + more, exit_code=2)
-    return Loaded(ts.load_settings(Settings, [DictLoader(values)], converter=_converter), sources)
+    settings = ts.load_settings(Settings, [DictLoader(values)], converter=_converter)
+    if settings.workers > 1 and settings.backplane == "none":  # workers are nodes, which have to hear of each other
+        settings = attrs.evolve(settings, backplane="postgres")
+        sources["backplane"] = sources["workers"]
+    return Loaded(settings, sources)
 
 
 def faults(overrides: Mapping[str, object], config_file: Path | None) -> list[str]:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -36,15 +37,16 @@ LINES: Final = (
     "http.connection_failed",
     "listener.no_room",
     "mailboxes.full",
+    "nodes.no_answer",
     "read.failed",
     "refusals.again",
-    "relay.hole",
     "relay.overtaken",
     "replay.overtaken",
 )
 """The events whose lines are held to a rate. What else is logged comes about by starts, stops and timers."""
 INCIDENTS: Final = (
     "auth.defect",
+    "backplane.defect",
     "connection.defect",
     "doctor.defect",
     "http.defect",
@@ -155,8 +157,16 @@ def set_log_level(level: str) -> None:
     LIMITER.level = getattr(logging, level.upper())
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send structlog's lines to stderr, as the settings say. Called again, loggers that were used already follow."""
+def _tell_worker(worker: int, _logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    line["worker"] = worker
+    return line
+
+
+def configure_logging(settings: Settings, worker: int | None = None) -> None:
+    """Send structlog's lines to stderr, as the settings say. Called again, loggers that were used already follow.
+
+    `worker`: the number that each line tells, where several processes write to one stderr.
+    """
     renderer: structlog.typing.Processor
     if settings.log_format == "json":
         renderer = structlog.processors.JSONRenderer()
@@ -169,6 +179,7 @@ def configure_logging(settings: Settings) -> None:
     set_log_level(settings.log_level)
     _processors[:] = [
         LIMITER,
+        *([] if worker is None else [partial(_tell_worker, worker)]),
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -178,6 +189,7 @@ def configure_logging(settings: Settings) -> None:
     structlog.configure(
         processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # LIMITER has the level, which may change
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line in one write, with its end: workers share one stderr, and PrintLogger's newline comes by another write.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -15,7 +15,6 @@ import click
 import orjson
 import trio
 from attrs import asdict
-from rich.console import Console
 
 from ngos.config import Settings
 from ngos.errors import SetupError
@@ -107,6 +106,8 @@ def verify(
     if as_json:
         click.echo(orjson.dumps(report.to_json()))
     else:
+        from rich.console import Console
+
         report.print(Console())
     if not report.sound:
         sys.exit(1)

@@ -1,7 +1,7 @@
 """The commands of scripts/bench: what is measured against what.
 
-A new benchmark is a command here, or in bench_alone.py where it has no peer, a load in bench_loads/, and contestants in
-bench_contestants.py.
+A new benchmark is a command here, or in bench_alone.py or bench_cache.py where it has no peer, or in bench_nodes.py
+where it has several nodes, a load in bench_loads/, and contestants in bench_contestants.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import signal
 
 import click
 from bench_alone import log, replay, resume
+from bench_cache import cache
 from bench_contestants import FASTAPI_ASYNCPG, NGOS, NGOS_ONCE, choose
 from bench_frame import Cell, Plan
+from bench_nodes import nodes, workers
 from bench_options import WARM_UP_S, as_numbers, cells, common, peers, run
 from bench_report import CPU, LATENCY, MEMORY, RATE, STALL
 
@@ -181,5 +183,5 @@ def stall(
     run(plan, database_url, [*STALL, *CPU])
 
 
-for command in (replay, resume, log):
+for command in (replay, resume, log, nodes, workers, cache):
     cli.add_command(command)

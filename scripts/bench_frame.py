@@ -1,8 +1,9 @@
 """The frame of every benchmark: contestants, cells, runs in turn, medians.
 
-Promises: the server under test has core 0 for itself among our processes, the load core 1. Postgres is not pinned:
-it is one server for all contestants, often not ours to move, and with two cores any core of its own would be the
-one of the server or of the load; so the kernel places it, by the same rule for everyone. Contestants take turns
+Promises: the server under test has core 0 for itself among our processes, the load core 1, where a contestant or a
+plan doesn't say otherwise. Postgres is not pinned: it is one server for all contestants, often not ours to move, and
+with two cores any core of its own would be the one of the server or of the load; so the kernel places it, by the same
+rule for everyone, and Redis too. Contestants take turns
 within each repetition, and who begins changes, so that what else happens on the machine meets them alike. Where rows
 are counted, each run begins with a checkpoint, so that none pays for the one before it, and the number of rows is
 checked against the number of replies. Whatever was started is stopped, on Ctrl-C too.
@@ -16,12 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import orjson
 import trio
 from bench_postgres import Databases, open_databases, tokens_in
-from bench_servers import HERE, BenchError, Contestant, Running, allow_connections, pinned, start
+from bench_servers import HERE, BenchError, Contestant, Running, allow_connections, pinned, start, start_redis
 
 PATIENCE_S = 120.0
 
@@ -50,6 +52,7 @@ class Plan:
     seconds: float = 0.0  # for a load that counts for a time
     warm_up_s: float = 0.0
     connections: int = 0  # at most, where they are so many that a limit may be in the way
+    load_core: int | None = 1
     counts_rows: bool = False  # the load creates tokens: as many rows as replies must be there
     fresh_servers: bool = False  # a new process for each run: for what an earlier run leaves behind in one
 
@@ -71,7 +74,8 @@ class Result:
 async def measure(plan: Plan, database_url: str | None, on_result: Callable[[Result], None]) -> dict[str, Any]:
     """Run the plan; return how Postgres is set up. `on_result` hears of each run as it ends."""
     allow_connections(plan.connections)
-    async with open_databases(database_url) as databases:
+    async with open_databases(database_url) as databases, trio.open_nursery() as beside:
+        redis_url = await start_redis(beside) if any(c.needs_redis for c in plan.contestants) else ""
         urls = {c.name: await databases.create() if c.needs_database else "" for c in plan.contestants}
         for contestant in plan.contestants:
             if contestant.prepare is not None:
@@ -79,16 +83,17 @@ async def measure(plan: Plan, database_url: str | None, on_result: Callable[[Res
         if plan.fresh_servers:
             for cell, contestant in _turns(plan):
                 async with trio.open_nursery() as nursery:
-                    server = await start(nursery, contestant, urls[contestant.name])
+                    server = await start(nursery, contestant, urls[contestant.name], redis_url)
                     on_result(await _run(plan, cell, server, databases))
                     nursery.cancel_scope.cancel()
-            return databases.about
-        async with trio.open_nursery() as nursery:
-            servers = {c.name: await start(nursery, c, urls[c.name]) for c in plan.contestants}
-            for cell, contestant in _turns(plan):
-                on_result(await _run(plan, cell, servers[contestant.name], databases))
-            nursery.cancel_scope.cancel()
-        return databases.about
+        else:
+            async with trio.open_nursery() as nursery:
+                servers = {c.name: await start(nursery, c, urls[c.name], redis_url) for c in plan.contestants}
+                for cell, contestant in _turns(plan):
+                    on_result(await _run(plan, cell, servers[contestant.name], databases))
+                nursery.cancel_scope.cancel()
+        beside.cancel_scope.cancel()
+    return databases.about
 
 
 def _turns(plan: Plan) -> list[tuple[Cell, Contestant]]:
@@ -106,10 +111,11 @@ async def _run(plan: Plan, cell: Cell, server: Running, databases: Databases) ->
     before = 0
     if plan.counts_rows:
         await databases.checkpoint()
-        before = await tokens_in(server.place.database_url)
-    command = pinned(1, [sys.executable, "-m", f"bench_loads.{plan.load}"])
-    command += ["--url", f"ws://127.0.0.1:{server.place.port}", "--server-pid", str(server.pid)]
-    command += ["--dialect", server.contestant.dialect]
+        before = await tokens_in(server.database_url)
+    command = pinned(plan.load_core, [sys.executable, "-m", f"bench_loads.{plan.load}"])
+    for node, which in zip(server.nodes, ("", *["other-"] * len(server.nodes)), strict=False):
+        command += [f"--{which}url", f"ws://127.0.0.1:{node.place.port}", f"--{which}server-pid", str(node.pid)]
+    command += ["--dialect", server.contestant.dialect, "--database", urlsplit(server.database_url).path.lstrip("/")]
     command += ["--seconds", str(plan.seconds), "--warm-up", str(plan.warm_up_s), *cell.load]
     with trio.fail_after(plan.seconds + plan.warm_up_s + PATIENCE_S):
         done = await trio.run_process(command, cwd=HERE, capture_stdout=True, capture_stderr=True, check=False)
@@ -118,7 +124,7 @@ async def _run(plan: Plan, cell: Cell, server: Running, databases: Databases) ->
         raise BenchError(f"{server.name}, {cell.name}: {said}")
     numbers: Numbers = orjson.loads(done.stdout)
     if plan.counts_rows:
-        made = await tokens_in(server.place.database_url) - before
+        made = await tokens_in(server.database_url) - before
         if made != numbers["replies"]:
             raise BenchError(f"{server.name}, {cell.name}: {numbers['replies']} replies, but {made} rows")
     return Result(cell.name, server.name, numbers)

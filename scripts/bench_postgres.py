@@ -6,12 +6,13 @@ too. Runs on Trio. Imports ngos.postgres only.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -38,7 +39,7 @@ class Databases:
 
     async def create(self) -> str:
         """A fresh database with ngos's schema, as a URL that libpq and asyncpg both read."""
-        name = f"ngos_bench_{uuid.uuid4().hex[:12]}"
+        name = f"ngos_bench_{os.getpid()}_{uuid.uuid4().hex[:12]}"
         await self._admin.execute(sql.SQL("create database {} template template0").format(sql.Identifier(name)))
         self._names.append(name)
         fields = {field: value for field, value in conninfo_to_dict(self._server_url).items() if field != "dbname"}
@@ -80,6 +81,38 @@ async def fill_log(database_url: str, topic: str, events: int, payload_bytes: in
         await connection.execute(_FILL, {"topic": topic, "events": events, "payload": payload})
         # Else Postgres does it by itself, in the midst of the measuring.
         await connection.execute("vacuum (freeze, analyze) events")
+        await connection.execute("checkpoint")
+
+
+_FILL_GRAPH: Final = (
+    """
+    insert into tokens (token_id, type, weight, flags, x, y, z, metadata, created_at)
+    select md5('t' || n)::uuid, 'type' || n %% 10, 1, 0, zeros, zeros, zeros, '{"label": "a token"}',
+        now() - n * interval '1 second'
+    from generate_series(1, %(tokens)s) as n, array_fill(0.0::float8, array[8]) as zeros
+    """,
+    """
+    insert into edges (connection_id, source_id, target_id, type, weight, bidirectional, metadata)
+    select gen_random_uuid(), md5('t' || near)::uuid, md5('t' || far)::uuid, 'generic', 1, false, '{}' from (
+        select 1 + floor(random() * %(tokens)s)::int as near, 1 + floor(random() * %(tokens)s)::int as far
+        from generate_series(1, %(edges)s)
+    ) as ends where near <> far on conflict do nothing
+    """,
+    """
+    insert into edges (connection_id, source_id, target_id, type, weight, bidirectional, metadata)
+    select gen_random_uuid(), md5('t1')::uuid, md5('t' || n)::uuid, 'hub', 1, false, '{}'
+    from generate_series(2, 1 + %(hub)s) as n
+    """,
+)
+
+
+async def fill_graph(database_url: str, tokens: int, edges: int, hub: int) -> None:
+    """Put tokens and edges at random into the tables, without events; the first token has `hub` more of them."""
+    async with _connected(database_url) as connection:
+        await connection.execute("set synchronous_commit = off")
+        for statement in _FILL_GRAPH:
+            await connection.execute(statement, {"tokens": tokens, "edges": edges, "hub": hub})
+        await connection.execute("vacuum (freeze, analyze) tokens, edges")
         await connection.execute("checkpoint")
 
 

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,22 @@ def _load_cpu(m: Numbers) -> str:
     return f"{m['load_cpu']:.0%}" + (" load-bound" if bound else "")
 
 
-def _waits(who: str, *phases: str) -> list[Column]:
+def _costs(m: Numbers) -> list[float]:
+    """Microseconds of CPU for one operation: of the server, of the load, of Postgres. Without any, no number."""
+    return [m[f"{who}_cpu"] / (m["per_s"] or nan) * 1e6 for who in ("server", "load", "postgres")]
+
+
+def _at_most(m: Numbers) -> float:
+    """What all cores together could do a second at these costs, and the server's processes, on a core each."""
+    costs = _costs(m)
+    return min((os.cpu_count() or 1) / (sum(costs) or nan), m["processes"] / (costs[0] or nan)) * 1e6
+
+
+def _waits(who: str, *phases: str, style: str = ".1f") -> list[Column]:
     return [
         Column(
             f"{who} {phase} p50/p99 ms".strip(),
-            lambda m, phase=phase: f"{m[f'{phase}_p50_ms']:.1f}/{m[f'{phase}_p99_ms']:.1f}",
+            lambda m, phase=phase: "/".join(format(m[f"{phase}_{q}_ms"], style) for q in ("p50", "p99")),
         )
         for phase in phases
     ]
@@ -91,6 +103,26 @@ RESUME = (
     ),
     *_waits("writer", "before", "back"),
     _rss("before_rss_mb", "back_rss_mb", "left_mb"),
+)
+NODES_CPU = (Column("nodes cpu", lambda m: f"{m['node_1_cpu']:.0%}/{m['node_2_cpu']:.0%}"),)
+NODES = (
+    number("there per s", "per_s", ",.0f"),
+    *_waits("", "reply", "here", "there", style=".2f"),
+    number("max ms", "there_max_ms", ".0f"),
+    number("level s", "level_s", ".1f"),
+    Column("holes/found", lambda m: f"{m['holes']:,.0f}/{m['found']:,.0f}"),
+    *NODES_CPU,
+    Column("load cpu", _load_cpu),
+    number("others cpu", "others_cpu", ".0%"),
+)
+COSTS = (
+    Column("server/load/Postgres µs each", lambda m: "/".join(f"{us:.2f}" for us in _costs(m))),
+    Column("at most", lambda m: f"{_at_most(m):,.0f}"),
+)
+READS = (
+    number("kB", "kb", ".1f"),
+    Column("hits", lambda m: f"{m['memory_share'] + m['redis_share'] + m['joined_share']:.0%}"),
+    Column("memory/redis/joined", lambda m: "/".join(f"{m[f'{s}_share']:.0%}" for s in ("memory", "redis", "joined"))),
 )
 CPU = (
     number("server cpu", "server_cpu", ".0%"),

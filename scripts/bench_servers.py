@@ -1,7 +1,7 @@
 """A server under test: what a contestant is, and how it is started and stopped.
 
-Promises: the server has core 0 for itself among our processes; it is ready when `start` returns, and stopped when
-the nursery ends. Knows no contestant by name.
+Promises: each server has the core that its contestant says, core 0 without more; it is ready when `start` returns, and
+stopped when the nursery ends. A Redis that is asked for is ours alone. Knows no contestant by name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import trio
 HERE = Path(__file__).resolve().parent
 
 START_S = 30.0
+REDIS_S = 10.0
 LAST_WORDS_BYTES = 4000
 FILES_BESIDE = 100  # what a server or a load has open beside its connections
 
@@ -34,10 +35,11 @@ class BenchError(Exception):
 
 @attrs.frozen
 class Place:
-    """Where a server is to be: its port, and its database, if it asked for one."""
+    """Where a server is to be: its port, and its database and Redis, if it asked for them."""
 
     port: int
     database_url: str
+    redis_url: str
 
 
 def _none() -> None:
@@ -52,24 +54,21 @@ class Contestant:
     command: Callable[[Place], Sequence[str]]
     environment: Callable[[Place], dict[str, str]] = lambda _place: {}
     dialect: str = "plain"
+    cores: tuple[int | None, ...] = (0,)  # a server on each, all on one database; None: where the kernel wants
     needs_database: bool = False
+    needs_redis: bool = False
     prepare: Callable[[str], Awaitable[None]] | None = None  # what its database has to hold before it starts
     ready_path: str | None = None  # without one, it is ready when it accepts connections
     missing: Callable[[], str | None] = _none  # what keeps it from running here; may install it, and block
 
 
 @attrs.frozen
-class Running:
-    """A server that answers."""
+class Node:
+    """One process of a contestant, with all below it."""
 
-    contestant: Contestant
     place: Place
     pid: int
     _log: IO[bytes]
-
-    @property
-    def name(self) -> str:
-        return self.contestant.name
 
     def last_words(self) -> str:
         """The end of what it wrote to stderr."""
@@ -78,9 +77,26 @@ class Running:
         return self._log.read().decode(errors="replace")
 
 
-def pinned(core: int, command: Sequence[str]) -> list[str]:
-    """The command on the first (0) or the last (1) core that we may use; unpinned where that can't be said."""
-    if not hasattr(os, "sched_getaffinity") or shutil.which("taskset") is None:
+@attrs.frozen
+class Running:
+    """A contestant that answers, on each of its nodes."""
+
+    contestant: Contestant
+    database_url: str
+    nodes: Sequence[Node]
+
+    @property
+    def name(self) -> str:
+        return self.contestant.name
+
+    def last_words(self) -> str:
+        """The end of what its nodes wrote to stderr."""
+        return "\n".join(words for node in self.nodes if (words := node.last_words().strip()))
+
+
+def pinned(core: int | None, command: Sequence[str]) -> list[str]:
+    """The command on the first (0) or the last (1) core that we may use; unpinned for None, and where we can't say."""
+    if core is None or not hasattr(os, "sched_getaffinity") or shutil.which("taskset") is None:
         return list(command)
     cores = sorted(os.sched_getaffinity(0))
     return ["taskset", "-c", str(cores[-1] if core else cores[0]), *command]
@@ -96,14 +112,21 @@ def allow_connections(number: int) -> None:
         )
 
 
-async def start(nursery: trio.Nursery, contestant: Contestant, database_url: str) -> Running:
-    """Start a server on core 0 and wait until it is ready. The nursery's end stops it."""
-    place = Place(free_port(), database_url)
+async def start(nursery: trio.Nursery, contestant: Contestant, database_url: str, redis_url: str) -> Running:
+    """Start a contestant's servers, one by one, and wait until they are ready. The nursery's end stops them."""
+    nodes = [
+        await _start(nursery, contestant, core, Place(free_port(), database_url, redis_url))
+        for core in contestant.cores
+    ]
+    return Running(contestant, database_url, nodes)
+
+
+async def _start(nursery: trio.Nursery, contestant: Contestant, core: int | None, place: Place) -> Node:
     log = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
     process: trio.Process = await nursery.start(
         partial(
             trio.run_process,
-            pinned(0, contestant.command(place)),
+            pinned(core, contestant.command(place)),
             env={**os.environ, **contestant.environment(place)},
             cwd=HERE,
             stdout=subprocess.DEVNULL,
@@ -111,13 +134,35 @@ async def start(nursery: trio.Nursery, contestant: Contestant, database_url: str
             check=False,  # if it ends too soon, who talks to it will notice
         )
     )
-    server = Running(contestant, place, process.pid, log)
-    deadline = trio.current_time() + START_S
+    node = Node(place, process.pid, log)
+    if await _is_ready_in(START_S, process, place.port, contestant.ready_path):
+        return node
+    raise BenchError(f"{contestant.name} did not get ready: {node.last_words()}")
+
+
+async def start_redis(nursery: trio.Nursery) -> str:
+    """Start a Redis that keeps nothing, and wait until it is there; returns its URL. The nursery's end stops it."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    try:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, command, stdout=subprocess.DEVNULL, check=False)
+        )
+    except OSError as exc:
+        raise BenchError(f"no Redis: {exc}") from None
+    if await _is_ready_in(REDIS_S, process, port, None):
+        return f"redis://127.0.0.1:{port}"
+    raise BenchError("Redis did not start")
+
+
+async def _is_ready_in(seconds: float, process: trio.Process, port: int, path: str | None) -> bool:
+    """Wait for it; whether it became ready in that time."""
+    deadline = trio.current_time() + seconds
     while process.poll() is None and trio.current_time() < deadline:
-        if await trio.to_thread.run_sync(_is_ready, place.port, contestant.ready_path):
-            return server
+        if await trio.to_thread.run_sync(_is_ready, port, path):
+            return True
         await trio.sleep(0.05)
-    raise BenchError(f"{contestant.name} did not get ready: {server.last_words()}")
+    return False
 
 
 def free_port() -> int:

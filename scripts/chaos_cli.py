@@ -6,6 +6,7 @@ Ctrl-C. What it made is gone afterwards, unless it is to be kept.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -18,11 +19,12 @@ import click
 import orjson
 import structlog
 import trio
+from chaos_parts.cast import Options
 from chaos_parts.disk import enter_own_mounts
-from chaos_parts.plan import Kind
+from chaos_parts.plan import OF_REDIS, Kind
 from chaos_parts.processes import ChaosError
 from chaos_parts.report import show
-from chaos_parts.run import Options, Run
+from chaos_parts.run import Run
 from rich.console import Console
 
 from ngos.errors import NgosError
@@ -30,7 +32,9 @@ from ngos.errors import NgosError
 WIDTH = 120
 
 
-def _kinds(_context: click.Context, _parameter: click.Parameter, text: str) -> list[Kind]:
+def _kinds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[Kind] | None:
+    if text is None:
+        return None
     try:
         return [Kind(name.strip()) for name in text.split(",")]
     except ValueError as exc:
@@ -45,37 +49,70 @@ def _kinds(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 )
 @click.option("--writers", default=4, show_default=True, type=click.IntRange(min=1))
 @click.option("--watchers", default=4, show_default=True, type=click.IntRange(min=0))
+@click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 16), help="Servers on one database.")
+@click.option(
+    "--backplane",
+    type=click.Choice(["none", "postgres", "redis"]),
+    help="How they tell each other. Default: none for one node, redis for more.",
+)
 @click.option("--per-s", default=40.0, show_default=True, type=click.FloatRange(0.1, 500), help="Commands of a writer.")
 @click.option("--slots", default=6, show_default=True, type=click.IntRange(1, 64), help="Of them in flight at once.")
 @click.option(
     "--faults",
     "kinds",
-    default=",".join(kind.value for kind in Kind),
     callback=_kinds,
-    help="Kinds to choose from, with commas between. Default: all.",
+    help="Kinds to choose from, with commas between. Default: all, those of Redis where it is the backplane.",
+)
+@click.option(
+    "--lasting",
+    "lasting_s",
+    type=click.FloatRange(0.1, 120),
+    help="Seconds that each fault lasts, of those that are not over at once. Default: a few, by kind and seed.",
+)
+@click.option(
+    "--measure",
+    "around_s",
+    default=0.0,
+    type=click.FloatRange(0, 60),
+    help="Measure latencies for so many seconds before, in and after each fault, and wait that much longer between.",
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the record there.")
 @click.option("--keep", is_flag=True, help="Keep the files: journals, logs, and what the database said.")
-def cli(json_path: Path | None, kinds: Sequence[Kind], keep: bool, **given: Any) -> None:
+def cli(
+    json_path: Path | None, kinds: Sequence[Kind] | None, keep: bool, nodes: int, backplane: str | None, **given: Any
+) -> None:
     """Kill, stop, cut and fill, and count what was lost, repeated, or out of order. All must be 0.
 
-    A server and a Postgres of its own; writers that send again what was not answered, watchers with journals; and
-    one fault after the other, each when the system has recovered from the last. Ends with `ngos verify` and with
-    an account of every command. Linux only.
+    A server, or several nodes, and a Postgres and a Redis of its own; writers that send again what was not answered,
+    here or at the next node, watchers with journals; and one fault after the other, each when the system has recovered
+    from the last. Ends with `ngos verify` and with an account of every command. Linux only.
+
+    Where only Redis is hurt, clients may notice latency and nothing else:
+    --nodes 2 --faults kill-redis,sleep-redis,flush-redis,fill-redis --kills 4 --lasting 30 --measure 10
     """
+    backplane = backplane or ("none" if nodes == 1 else "redis")
+    if nodes > 1 and backplane == "none":
+        raise click.UsageError("several nodes need a backplane: postgres or redis")
+    if kinds is None:
+        kinds = [kind for kind in Kind if kind not in OF_REDIS or backplane == "redis"]
+    elif backplane != "redis" and (unused := OF_REDIS & set(kinds)):
+        names = ", ".join(sorted(kind.value for kind in unused))
+        raise click.UsageError(f"nobody uses Redis: {names} needs --backplane redis")
     if Kind.DISK_FULL in kinds:
         enter_own_mounts()
     # Whoever ends us wants all that we started gone too. Set, because a shell's background jobs ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     # Short, so that a socket's path fits; not under a private home, so that Postgres may enter it.
-    directory = Path(tempfile.mkdtemp(prefix="ngos-chaos-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix=f"ngos-chaos-{os.getpid()}-", dir="/tmp"))
     directory.chmod(0o711)
     console = Console()
     console.width = max(console.width, WIDTH)  # in a pipe, too
     try:
         run = Run(
-            Options(kinds=kinds, keep=keep, **given), directory, lambda line: console.print(line, highlight=False)
+            Options(kinds=kinds, keep=keep, nodes=nodes, backplane=backplane, **given),
+            directory,
+            lambda line: console.print(line, highlight=False),
         )
         with (directory / "chaos.log").open("w") as log:
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))

@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import trio
 
+from tests.console import log_plainly
 from tests.databases import TestServer
 from tests.histories import History, make_history
 from tests.servers import TRANSPORTS, Running, running_server
@@ -24,9 +25,17 @@ hypothesis.settings.load_profile("ngos")
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to a suite in its background: processes that ignore SIGINT pass that on to theirs."""
+    """Set the process up."""
+    # What a shell does to a suite in its background: processes that ignore SIGINT pass that on to theirs.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    log_plainly()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no process has one alone at the end: those that start whole servers."""
+    ranks = {"scripts": 0, "tests": 1, "conformance": 1}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, 2))
 
 
 @pytest.fixture(scope="session")

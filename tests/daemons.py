@@ -16,6 +16,8 @@ from attrs import define, field
 LIMIT_S = 20.0
 """Nothing here takes this long; a process that hangs fails the test by it."""
 
+LOG_CHARS = 20_000
+
 
 @define
 class Daemon:
@@ -45,11 +47,15 @@ class Daemon:
             return await self.process.wait()
 
     async def says(self, text: str, times: int = 1) -> None:
-        """Wait until its standard error has a text, so many times."""
+        """Wait until so many whole lines of its standard error have a text."""
+        await self.says_all_of(text, times=times)
+
+    async def says_all_of(self, *texts: str, times: int = 1) -> None:
+        """Wait until so many whole lines of its standard error have each of these texts."""
         with trio.move_on_after(LIMIT_S) as scope:
-            while self.log.count(text) < times:
+            while sum(all(text in line for text in texts) for line in self.log.split("\n")[:-1]) < times:
                 await self._said_more.wait()
-        assert not scope.cancelled_caught, f"no {text!r} in\n{self.log}"
+        assert not scope.cancelled_caught, f"no {' '.join(texts)!r} in\n{self.log}"
 
     async def _collect(self) -> None:
         assert self.process.stderr is not None
@@ -93,8 +99,8 @@ async def daemon(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, pass_fds=pass_fds
         )
         assert process.stdout is not None
+        started = Daemon(process, "", "")
         try:
-            started = Daemon(process, "", "")
             nursery.start_soon(started._collect)
             if ready:
                 await started.is_ready()
@@ -104,4 +110,5 @@ async def daemon(
                 process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()  # noqa: ASYNC102 - killed
+            print(started.log[-LOG_CHARS:])  # for who has to find out why a test failed
         await process.stdout.aclose()

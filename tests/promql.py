@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from attrs import define, field, frozen
 from prometheus_client.parser import text_string_to_metric_families
@@ -113,8 +113,8 @@ class _Parser:
         if token[:1].isdigit():
             return float(self._take())
         name = self._take()
-        if name == "sum":
-            return self._sum()
+        if name in AGGREGATIONS:
+            return self._aggregate(name)
         if name in ("rate", "increase"):
             return self._rise(name)
         if name == "histogram_quantile":
@@ -124,7 +124,7 @@ class _Parser:
             raise QueryError(f"{name} only ever rises: take its rate")
         return {labels: value for labels, value in self._scrapes.after[name].items() if labels in kept}
 
-    def _sum(self) -> Vector:
+    def _aggregate(self, function: str) -> Vector:
         by: tuple[str, ...] = ()
         if self._look() == "by":
             self._take()
@@ -133,15 +133,14 @@ class _Parser:
         value = self.expression()
         self._take(")")
         if not isinstance(value, dict):
-            raise QueryError("sum of a number")
-        summed: Vector = {}
+            raise QueryError(f"{function} of a number")
+        groups: dict[Labels, list[float]] = {}
         for labels, number in value.items():
             missing = set(by) - dict(labels).keys()
             if missing:
                 raise QueryError(f"no label {', '.join(sorted(missing))} in {self._text}")
-            key = frozenset((name, text) for name, text in labels if name in by)
-            summed[key] = summed.get(key, 0.0) + number
-        return summed
+            groups.setdefault(frozenset((name, text) for name, text in labels if name in by), []).append(number)
+        return {labels: AGGREGATIONS[function](numbers) for labels, numbers in groups.items()}
 
     def _names(self) -> tuple[str, ...]:
         names = []
@@ -212,6 +211,7 @@ MATCHES: Mapping[str, Callable[[str, str], bool]] = {
     "=~": lambda text, value: re.fullmatch(text, value) is not None,
     "!~": lambda text, value: re.fullmatch(text, value) is None,
 }
+AGGREGATIONS: Mapping[str, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max}
 OPERATIONS: Mapping[str, Callable[[float, float], float]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,

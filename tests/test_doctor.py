@@ -6,6 +6,7 @@ import gc
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import psycopg
 import pytest
 import trio
 import typed_settings as ts
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ngos.config import Settings
 from ngos.doctor import Finding, State, database, examine, finding, machine, settings
@@ -129,6 +130,53 @@ async def test_a_database_that_may_lose(database_url: str) -> None:
     assert found["max_connections"].state is State.PROBLEM
 
 
+@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+def of_other_letters(request: pytest.FixtureRequest, empty_database_url: str) -> Iterator[tuple[str, str]]:
+    """A database of another encoding, and which."""
+    name = str(conninfo_to_dict(empty_database_url)["dbname"]) + "_l"
+    with psycopg.connect(empty_database_url, autocommit=True) as db:
+        # The embedded one's own locale is of UTF-8 alone; before 15 there was no other provider.
+        libc = "locale_provider libc" if db.info.server_version >= 150_000 else ""
+        encoding = f"encoding '{request.param}' {libc} lc_collate 'C' lc_ctype 'C' template template0"
+        db.execute(f"create database {name} {encoding}")
+        try:
+            yield make_conninfo(empty_database_url, dbname=name), request.param
+        finally:
+            db.execute(f"drop database {name} with (force)")
+
+
+async def test_a_database_of_other_letters(of_other_letters: tuple[str, str]) -> None:
+    """Tries to have a database called fine that can't take every letter."""
+    url, encoding = of_other_letters
+    found = await examined(database_url=ts.SecretStr(url))
+    assert (State.PROBLEM, encoding) == (found["encoding"].state, found["encoding"].text.partition(":")[0])
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+async def test_other_letters_are_refused(of_other_letters: tuple[str, str], command: str) -> None:
+    """Tries to start on a database that can't take every letter, or to leave something in it."""
+    url, encoding = of_other_letters
+    if command == "serve":
+        async with daemon(url, ready=False) as server:
+            assert 1 == await server.ends()
+        said = server.log
+    else:
+        run = await ngos("migrate", "--database-url", url)
+        assert 1 == run.returncode
+        said = run.stderr.decode()
+    (told,) = [line for line in said.splitlines() if line.startswith("ngos: ")]
+    assert f" has the encoding {encoding}, " in told
+    assert told.endswith("make the database anew: encoding 'UTF8' template template0")
+    with psycopg.connect(url) as db:
+        assert (0,) == db.execute("select count(*) from pg_class where relname ~ '^ngos|^events'").fetchone()
+
+
+@pytest.mark.parametrize(("most", "state"), [(49, State.PROBLEM), (50, State.OK)])
+def test_room_for_all_connections(most: int, state: State) -> None:
+    """Tries to have max_connections called enough that has no room for what workers hold beside their pools."""
+    assert state is database._connections(most, Settings(workers=4, database_pool_size=8)).state
+
+
 @pytest.mark.parametrize(
     ("off_s", "mode", "state"), [(0.0, "none", "ok"), (30, "none", "warning"), (30, "jwt", "problem")]
 )
@@ -148,7 +196,6 @@ async def test_files_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert state is (await examined(data_dir=tmp_path))["data directory"].state
 
 
-@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject")  # of coredis, when it can't connect
 @pytest.mark.parametrize("up", [True, False])
 async def test_redis(up: bool) -> None:
     """Tries to have a Redis that does not answer called well, or its password told."""
@@ -219,6 +266,8 @@ async def test_config_check(tmp_path: Path) -> None:
         (("--port", "x", "--drain-s", "-1"), ["--port: must be", "--drain-s: must be"]),
         (("--host", "0.0.0.0", "--database-url", "http://x"), ["refusing to listen", "postgresql://user:password"]),
         (("--auth-mode", "jwt"), ["no keys to verify tokens with"]),
+        (("--backplane", "redis"), ["--backplane redis needs --redis-url"]),
+        (("--redis-url", "http://x"), ["the address of Redis is none of"]),
         (("--config", str(tmp_path / "none.toml")), ["none.toml"]),
     ):
         done = await ngos("config", "--check", *flags)

@@ -19,6 +19,7 @@ from ngos.client.errors import CommandError
 from ngos.client.trio import connect
 from ngos.config import Settings
 from ngos.logs import BURST, INCIDENTS, LINES, OTHER, PER_S, TRACEBACKS, Limiter, configure_logging, set_log_level
+from tests.console import log_plainly
 from tests.daemons import daemon
 from tests.tokens import Mint
 from tests.web.wire import knock, raw_socket, request
@@ -38,7 +39,7 @@ def configured() -> Iterator[None]:
     """What a test configures is undone, for the loggers of the tests after it."""
     yield
     set_log_level("info")
-    structlog.reset_defaults()
+    log_plainly()
 
 
 def passes(limiter: Limiter, event: str, method: str = "info", **keys: Any) -> dict[str, Any] | None:

@@ -19,3 +19,10 @@ def test_the_wheel_has_all_that_the_checkout_has(tmp_path: Path) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ngos").rglob("*") if path.is_file()}
     assert shipped == {name for name in files if "__pycache__" not in name}
     assert "ngos/web/page/index.html" in shipped
+
+
+def test_a_server_loads_what_it_needs() -> None:
+    """Tries to have each start, and each worker's memory, pay for what only some servers need, or only clients."""
+    program = "import sys, ngos.cli, ngos.daemon, ngos.workers; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert not {"coredis", "trio_websocket", "networkx", "opentelemetry"} & set(done.stdout.split())

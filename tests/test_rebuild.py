@@ -123,13 +123,14 @@ async def test_state_is_rebuilt_under_constant_writing(server: Running, database
             "graph": (lister_of_edges(hub), apply_edge),
             "experience": (list_experiences, apply_experience),
         }
+        moments = range(0, 4 * WRITES - 50, 50)
         rebuilt: list[tuple[str, State]] = []
 
         async def rebuild(topic: str, at: int) -> None:
             list_, apply = kinds[topic]
             while writers.progress < at:  # noqa: ASYNC110 - a moment in the midst of the writing
                 await trio.lowlevel.checkpoint()
-            state: State = {}
+            state: State = {"seq": -1}  # before anything is known
             rebuilt.append((topic, state))
             async with connect(server.url) as watcher:
                 position = await list_(watcher, state)
@@ -140,13 +141,15 @@ async def test_state_is_rebuilt_under_constant_writing(server: Running, database
             async with trio.open_nursery() as writing:
                 for seed in range(4):
                     writing.start_soon(writers.write, seed)
-                for at in range(0, 4 * WRITES - 50, 50):
+                for at in moments:
                     for topic in kinds:
                         watching.start_soon(rebuild, topic, at)
             with psycopg.connect(database_url) as db:
                 heads = dict(db.execute("select topic, seq from topics").fetchall())
             with trio.fail_after(10):
-                while any(state["seq"] < heads[topic] for topic, state in rebuilt):  # noqa: ASYNC110
+                while len(rebuilt) < len(moments) * len(kinds) or any(  # noqa: ASYNC110
+                    state["seq"] < heads[topic] for topic, state in rebuilt
+                ):
                     await trio.lowlevel.checkpoint()
             watching.cancel_scope.cancel()
         with psycopg.connect(database_url) as db:

@@ -47,7 +47,6 @@ class Reloading:
         self.reloads += 1
         self.server.process.send_signal(signal.SIGHUP)
         await self.server.says('"event": "settings.', self.reloads)
-        await self.server.says("\n")
         lines = [line for line in self.server.log.splitlines() if '"event": "settings.' in line]
         line: dict[str, Any] = json.loads(lines[-1])
         return line
@@ -178,7 +177,7 @@ async def test_what_is_wrong(database_url: str, tmp_path: Path, text: str, said:
 
 def test_the_kernel_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries to have the kernel give up connections by the age that bytes might have before the reload."""
-    monkeypatch.setattr("ngos.daemon.configure_logging", lambda _settings: None)
+    monkeypatch.setattr("ngos.daemon.configure_logging", lambda *_: None)
     settings = Settings(port=0, mailbox_age_s=10.0)
     with listen(settings) as listener:
         server = daemon_module.Daemon(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,15 @@ from tests.daemons import daemon
 from tests.postgres.way import Way
 from tests.systemd import ACTIVATED
 from tests.web.wire import raw_socket, request
+
+
+def test_what_few_need_is_not_loaded() -> None:
+    """Tries to have each start take the memory and the time of what only some servers need: tokens, Redis, traces."""
+    program = "import ngos.daemon, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
+    loaded = set(run.stdout.decode().split())
+    assert {"psycopg", "quart"} < loaded
+    assert set() == loaded & {"joserfc", "cryptography", "httpx", "coredis", "opentelemetry"}
 
 
 async def test_a_database_that_comes_late(database_url: str, tmp_path: Path, nursery: trio.Nursery) -> None:

@@ -23,6 +23,7 @@ SECONDS: Final = {"bounds": [0.1], "counts": [0, 0], "total": 0.0}
 COUNTS: Final = ("commands", "errors", "commits", "events", "deliveries", "accepted", "slow_consumers")
 ANSWER: Final[dict[str, Any]] = {
     "server": {"version": "1", "protocol": 1},
+    "node": {"id": "1", "nodes": 1, "backplane": "none"},
     "at_s": 1.0,
     "uptime_s": 1.0,
     "reasons": [],
@@ -111,6 +112,7 @@ async def test_what_others_said_steers_no_terminal(nursery: trio.Nursery) -> Non
     """Tries to clear the operator's screen, or to end the table, by the name of a topic, a client or a version."""
     answer = {**ANSWER, "topics": [TOPIC], "talkers": [TALKER], "waited_for": [TALKER]}
     answer |= {"server": {"version": STEERS, "protocol": 1}, "heads": {STEERS + "/": 1}, "reasons": [STEERS]}
+    answer |= {"node": {"id": STEERS, "nodes": 1, "backplane": STEERS}}
     done = await status("--url", f"http://127.0.0.1:{await answering(nursery, answer)}")
     shown = done.stdout.decode()
     assert (1, b"") == (done.returncode, done.stderr)

@@ -12,12 +12,14 @@ import trio
 
 from ngos.config import Settings
 from ngos.doctor.finding import Check, Finding, ok, problem, warning
-from ngos.errors import StorageUnavailable
+from ngos.errors import RedisUnavailable, SetupError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
-from ngos.postgres.migrate import MIN_POSTGRES, read_migrations
+from ngos.postgres.migrate import ENCODING_ADVICE, MIN_POSTGRES, other_encoding, read_migrations
 from ngos.postgres.pool import connect_within
+from ngos.redis import open_redis, parse
+from ngos.workers import BESIDE_POOL
 
-RESERVED_CONNECTIONS: Final = 5
+RESERVED_CONNECTIONS: Final = 6
 """Of max_connections, what administrators and autovacuum's neighbours should find free."""
 SKEW_S: Final = 1.0
 REDIS_S: Final = 2.0
@@ -85,6 +87,8 @@ async def _look(connection: TrioConnection[Any], settings: Settings, connect_s: 
     ]
     if recovers:
         found.append(problem("replica", "this Postgres takes no changes", "set --database-url to the primary"))
+    if (encoding := other_encoding(connection)) is not None:
+        found.append(problem("encoding", f"{encoding}: not every letter can be kept in it", ENCODING_ADVICE))
     if may_read:
         found += await _schema(connection, has_schema=has_schema, may_create=may_create)
     else:
@@ -127,11 +131,12 @@ async def _schema(connection: TrioConnection[Any], *, has_schema: bool, may_crea
 
 
 def _connections(most: int, settings: Settings) -> Finding:
-    needs = settings.database_pool_size + RESERVED_CONNECTIONS
+    takes = settings.workers * (settings.database_pool_size + BESIDE_POOL)
+    needs = takes + RESERVED_CONNECTIONS
     if most < needs:
         advice = f"set max_connections to {needs} at least, for each ngos, or --database-pool-size lower"
-        return problem("max_connections", f"{most}, and the pool may take {settings.database_pool_size}", advice)
-    return ok("max_connections", f"{most}, of which this server takes {settings.database_pool_size} at most")
+        return problem("max_connections", f"{most}, and this server may take {takes}", advice)
+    return ok("max_connections", f"{most}, of which this server takes {takes} at most")
 
 
 def _clock(now_s: float, before_s: float, after_s: float, settings: Settings) -> Finding:
@@ -146,28 +151,22 @@ def _clock(now_s: float, before_s: float, after_s: float, settings: Settings) ->
 
 
 async def check_redis(settings: Settings) -> list[Finding]:
+    about = "redis"
     if settings.redis_url is None:
         return []
-    about = "redis"
-    if find_spec("coredis") is None:
-        return [problem(about, "--redis-url is set, and its client is not installed", "pip install 'ngos[redis]'")]
-    import coredis
-
     began_s = trio.current_time()
     try:
         with trio.fail_after(REDIS_S):
-            async with coredis.Redis.from_url(str.__str__(settings.redis_url)) as redis:
+            async with open_redis(parse(str.__str__(settings.redis_url))) as redis:
                 await redis.ping()
+    except SetupError:
+        return []  # its address can't be read, as another check says
     except trio.TooSlowError:
         return [problem(about, f"no answer within {REDIS_S:g} s", "start it, or leave --redis-url out")]
-    except Exception as exc:  # coredis's, anyio's and ssl's own: all of them are the address's or the other end's
-        return [problem(about, f"can't be reached ({_kind(exc)})", "start it, or set another --redis-url")]
+    except RedisUnavailable as exc:
+        kind = str(exc).partition(":")[0]  # and not the text, which may tell what the operator keeps to himself
+        return [problem(about, f"can't be reached ({kind})", "start it, or set another --redis-url")]
     return [ok(about, f"answers in {(trio.current_time() - began_s) * 1000:.0f} ms")]
-
-
-def _kind(exc: BaseException) -> str:
-    """What failed, without the text, which may have the address's password."""
-    return _kind(exc.exceptions[0]) if isinstance(exc, BaseExceptionGroup) else type(exc).__name__
 
 
 CHECKS: Final[tuple[tuple[str, Check], ...]] = ((_ABOUT, check_database), ("redis", check_redis))

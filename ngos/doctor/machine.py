@@ -48,10 +48,11 @@ async def check_port(settings: Settings) -> list[Finding]:
 
 async def check_descriptors(settings: Settings) -> list[Finding]:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    needs = settings.connections + RESERVE + settings.database_pool_size + OWN_DESCRIPTORS
+    connections = -(-settings.connections // settings.workers)  # the limit is each process's
+    needs = connections + RESERVE + settings.database_pool_size + OWN_DESCRIPTORS
     if most != resource.RLIM_INFINITY and most < needs:
         advice = f"set LimitNOFILE={needs} in the unit (ulimit -n {needs} in a shell), or connections lower"
-        return [problem("file limit", f"{most:,}, and {settings.connections:,} connections need {needs:,}", advice)]
+        return [problem("file limit", f"{most:,}, and {connections:,} connections need {needs:,}", advice)]
     return [ok("file limit", "none" if most == resource.RLIM_INFINITY else f"{most:,} of {needs:,} that may be needed")]
 
 

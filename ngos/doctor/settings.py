@@ -13,6 +13,7 @@ from ngos.auth.verifier import Verifier
 from ngos.config import Settings
 from ngos.doctor.finding import Check, Finding, aside, ok, problem, run, warning
 from ngos.listening import address_of, check_exposure
+from ngos.redis import parse
 
 
 async def check_address(settings: Settings) -> list[Finding]:
@@ -39,6 +40,17 @@ async def check_database_url(settings: Settings) -> list[Finding]:
         # Not its text: that has parts of the address, and so perhaps of a password.
         return [problem("database address", "can't be read", "write postgresql://user:password@host/name")]
     return [ok("database address", "can be read")]
+
+
+async def check_redis_url(settings: Settings) -> list[Finding]:
+    """Raises SetupError: it can't be read, or nothing is installed that speaks to it."""
+    about = "redis address"
+    if settings.redis_url is not None:
+        parse(str.__str__(settings.redis_url))
+        return [ok(about, "can be read")]
+    if settings.backplane == "redis":
+        return [problem(about, "--backplane redis needs --redis-url", "set it, or --backplane postgres")]
+    return []
 
 
 async def check_limits(settings: Settings) -> list[Finding]:
@@ -68,6 +80,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("address", check_address),
     ("authentication", check_keys),
     ("database address", check_database_url),
+    ("redis address", check_redis_url),
     ("limits", check_limits),
 )
 

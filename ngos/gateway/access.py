@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from attrs import define, field
 
 from ngos.auth.grants import EVERYTHING, Family, Grant, Identity
-from ngos.auth.verifier import Refused, Verifier
+from ngos.auth.refusals import Refused
 from ngos.config import Settings
 from ngos.gateway.limits import RETRY_AFTER_S, Ledger, Limit, Meter, Pace, Refusals, Use
 from ngos.protocol.commands import Authenticate, Command, Ping, Publish, Subscribe, Unsubscribe
 from ngos.protocol.faults import ClientError, ErrorCode, rate_limited
+
+if TYPE_CHECKING:
+    from ngos.auth.verifier import Verifier
 
 
 class Bearer(Protocol):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import secrets
-import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import structlog
@@ -33,6 +32,7 @@ from ngos.log.store import LoggedEvent
 from ngos.protocol import PROTOCOL_VERSION, codec
 from ngos.protocol.catalog import SYSTEM_TOPIC
 from ngos.protocol.close import CloseCode
+from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import ClientError
 from ngos.protocol.messages import (
     ConnectionEstablished,
@@ -41,7 +41,6 @@ from ngos.protocol.messages import (
     Limits,
     Server,
     SystemDraining,
-    SystemStatus,
 )
 from ngos.protocol.parcel import Parcel
 
@@ -72,13 +71,10 @@ class Connections:
     closes: dict[int, int] = field(init=False, factory=dict)
     _slots: trio.Semaphore = field(init=False, factory=make_slots)
     draining: bool = field(init=False, default=False)
-    ready: bool = field(init=False, default=False)
-    _events_per_s: float = field(init=False, default=0.0)
     backlog: Backlog = field(init=False)
     _heartbeat_terms: HeartbeatTerms = field(init=False)
     _limits: Limits = field(init=False)
     _all_gone: trio.Event = field(init=False, factory=trio.Event)
-    _started: float = field(init=False, factory=time.monotonic)
 
     def __attrs_post_init__(self) -> None:
         self.backlog = Backlog(self._settings.mailbox_total_bytes, self._relieve)
@@ -103,6 +99,11 @@ class Connections:
         pace = pace_of(settings, self.refusals)
         for connection in self.open.values():
             connection.pace.become(pace)
+
+    @property
+    def status_interval_s(self) -> float:
+        """How often those who follow `system` are told how it is."""
+        return self._settings.status_interval_s
 
     @property
     def is_full(self) -> bool:
@@ -180,13 +181,30 @@ class Connections:
         except ClientError:  # others of the subject have come in since it was asked
             connection.end(CloseCode.TOO_MANY_MESSAGES)
 
-    def broadcast(self, type_: str, payload: bytes) -> int:
+    def stamp(self) -> tuple[str, int]:
+        """The id and Unix time of a broadcast, which are the same on all nodes."""
+        return f"b{uuid4().hex}", self._clock_ms()
+
+    def broadcast(self, type_: str, payload: bytes, id_: str, timestamp_ms: int) -> int:
         """Send a message that belongs to no topic to every connection; returns to how many."""
-        message = codec.encode(type_, payload, id_=f"b{uuid4().hex}", timestamp_ms=self._clock_ms())
+        message = codec.encode(type_, payload, id_=id_, timestamp_ms=timestamp_ms)
         parcel = Parcel.of([message])
         for connection in tuple(self.open.values()):
             connection.offer_events(parcel)
         return len(self.open)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What `GET /ws/connections` tells of each."""
+        return [
+            {
+                "connection_id": connection.id,
+                "client_id": connection.client_id,
+                "connected_at": iso_of_ms(connection.connected_at_ms),
+                "subscriptions": list(connection.subscriptions),
+                "metadata": {} if connection.identity is None else {"subject": connection.identity.subject},
+            }
+            for connection in self.open.values()
+        ]
 
     async def drain(self, drain_s: float, *, at_once: bool = False) -> None:
         """End gently: tell everybody, close with 1012 a few at a time, and when `drain_s` is over cut who is left.
@@ -196,7 +214,7 @@ class Connections:
         """
         self.draining = True
         # Not by way of the hub: each must have it before its own end.
-        parcel = Parcel.of([self._hub.encode(self._event(SystemDraining(reconnect_after_ms=RECONNECT_AFTER_MS)))])
+        parcel = Parcel.of([self._hub.encode(self.event_of(SystemDraining(reconnect_after_ms=RECONNECT_AFTER_MS)))])
         for connection in tuple(self.open.values()):
             if SYSTEM_TOPIC in connection.subscriptions:
                 connection.offer_events(parcel)
@@ -239,30 +257,6 @@ class Connections:
         for connection in tuple(self.open.values()):
             connection.cut()
 
-    async def tell_status(self) -> None:
-        """Publish `system.status` every few seconds, until cancelled."""
-        while True:
-            events_before, at_before = self._hub.events, trio.current_time()
-            await trio.sleep(self._settings.status_interval_s)
-            self._events_per_s = (self._hub.events - events_before) / (trio.current_time() - at_before)
-            await self._hub.publish(self._event(self._status()))
-
-    async def tell_ready(self, ready: bool) -> None:
-        """Note whether commands can be expected to succeed, and publish `system.status` at once."""
-        self.ready = ready
-        await self._hub.publish(self._event(self._status()))
-
-    def _status(self) -> SystemStatus:
-        counts = self._hub.counts()
-        return SystemStatus(
-            connections=len(self.open),
-            subscriptions=sum(counts.values()),
-            topics=len(counts),
-            events_per_s=round(self._events_per_s, 3),
-            uptime_s=round(self.uptime_s(), 3),
-            ready=self.ready,
-        )
-
     def _relieve(self) -> None:
         """Too much waits in all: end those that read least, until half of it is gone.
 
@@ -275,10 +269,8 @@ class Connections:
             _log.warning("mailboxes.full", connection=str(connection.id), bytes=connection.mailbox.size_bytes)
             connection.too_slow()
 
-    def uptime_s(self) -> float:
-        return time.monotonic() - self._started
-
-    def _event(self, event: Event) -> LoggedEvent:
+    def event_of(self, event: Event) -> LoggedEvent:
+        """An event on `system`."""
         return LoggedEvent(SYSTEM_TOPIC, event.TYPE, codec.dump(event), None, self._clock_ms())
 
     def _greeting(self, connection: Connection) -> ConnectionEstablished:

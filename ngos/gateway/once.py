@@ -53,7 +53,7 @@ class Once:
         if handler is None:
             assert entry.answer is not None
             reply = await entry.answer(command, Call(None, client_id, None))
-            return _read(Encoded(reply.TYPE, codec.dump(reply)))
+            return _read(reply if isinstance(reply, Encoded) else Encoded(reply.TYPE, codec.dump(reply)))
         answered = trio.Event()
         answers: list[Answer] = []
 

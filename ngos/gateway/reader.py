@@ -216,10 +216,12 @@ class Reader:
         except Exception as exc:
             failure = incident("read.defect", exc, command=received.command.TYPE)
         # No checkpoint since the handler: after `subscribed` no event can have come before it.
-        if failure is None:
-            self._reply(reply, received.id)
-        else:
+        if failure is not None:
             self._fail(failure, received.id)
+        elif isinstance(reply, Encoded):
+            self._outbox.gather(reply.type, reply.payload, received.id)
+        else:
+            self._reply(reply, received.id)
         self._tally.end(begun, failure)
 
     def _fail(self, failure: CommandFailed, command_id: str | None) -> None:

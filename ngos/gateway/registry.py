@@ -8,14 +8,14 @@ from typing import Any
 
 from attrs import define, frozen
 
-from ngos.log.write import Handler
+from ngos.log.write import Encoded, Handler
 from ngos.protocol.catalog import COMMANDS
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 from ngos.services.handlers import AnswerMark, Call, WriteMark
 
-Answering = Callable[[Any, Call], Awaitable[Reply]]
-"""Answers a command at once. Raises CommandFailed and StorageUnavailable."""
+Answering = Callable[[Any, Call], Awaitable[Reply | Encoded]]
+"""Answers a command at once; the answer may be JSON already. Raises CommandFailed and StorageUnavailable."""
 
 
 @define
@@ -66,5 +66,5 @@ class Registry:
         return self.entries[command]
 
 
-def _without_call(function: Callable[[Any], Awaitable[Reply]]) -> Answering:
+def _without_call(function: Callable[[Any], Awaitable[Reply | Encoded]]) -> Answering:
     return lambda command, _call: function(command)

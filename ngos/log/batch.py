@@ -14,6 +14,8 @@ from ngos.log.replies import CommandKey, Given, Kept
 from ngos.log.sql import Transaction
 from ngos.log.write import Answer, CustomEvent, Encoded, Handler, Write
 from ngos.protocol import codec
+from ngos.protocol.catalog import OWN_DURABLE_TOPICS
+from ngos.protocol.commands import Publish
 from ngos.protocol.faults import ClientError, CommandFailed, ErrorCode
 from ngos.protocol.messages import ErrorReply, Event, Reply
 from ngos.protocol.values import Position
@@ -39,6 +41,24 @@ def not_given(batch: Sequence[Write[Any]], given: Given) -> list[Write[Any]]:
             seen.add(write.key.name)
         fresh.append(write)
     return fresh
+
+
+def touches_nothing_shared(group: Group[Handler, Write[Any]]) -> bool:
+    """Whether no other transaction can be in the way of a group's one statement, but at its topic."""
+    return all(group.kind.key(write.command) is None for write in group.writes)
+
+
+def turn_at(groups: Sequence[Group[Handler, Write[Any]]], *, is_alone: bool) -> list[str]:
+    """The topics to lock before a transaction touches anything else, in name order; none where it need not.
+
+    Whoever numbers events holds their topics until the commit. Two transactions of which one has the topics and wants a
+    row, and the other has the row and wants the topics, wait until Postgres ends one of them, for a second; so where
+    there are other nodes, all have the topics first. A lone group of custom events touches nothing but its topics.
+    """
+    custom = {write.command.topic for group in groups for write in group.writes if isinstance(write.command, Publish)}
+    if len(groups) == 1 and (is_alone or custom):
+        return []
+    return sorted({*OWN_DURABLE_TOPICS, *custom})
 
 
 def answers_of(batch: Sequence[Write[Any]], given: Given, work: Work) -> list[Answer]:

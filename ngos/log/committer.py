@@ -26,7 +26,7 @@ from ngos.distribution import FAST_S, UP_TO_512, Distribution
 from ngos.errors import StorageContention, StorageUnavailable
 from ngos.incidents import incident
 from ngos.log import replies, store
-from ngos.log.batch import Work, answers_of, apply, not_given
+from ngos.log.batch import Work, answers_of, apply, not_given, touches_nothing_shared, turn_at
 from ngos.log.plan import plan
 from ngos.log.queue import FairQueue
 from ngos.log.relay import Relay
@@ -34,7 +34,7 @@ from ngos.log.replies import Given, Kept
 from ngos.log.sql import Transaction
 from ngos.log.write import Answer, Encoded, Write
 from ngos.postgres.pool import Pool
-from ngos.protocol.catalog import OWN_DURABLE_TOPICS, label_of
+from ngos.protocol.catalog import label_of
 from ngos.protocol.faults import unavailable
 from ngos.pulse import Pulse
 from ngos.tracing import Traces
@@ -69,12 +69,16 @@ class CommitterStats:
 
 @define(eq=False)
 class Committer:
-    """See the module. `run` is the one task; `submit` may be called from any other."""
+    """See the module. `run` is the one task; `submit` may be called from any other.
+
+    `is_alone`: no other node uses the database, and so nobody else's transaction can be in the way.
+    """
 
     _pool: Pool
     _relay: Relay
     pulse: Pulse = field(factory=lambda: Pulse("committer", math.inf))
     _traces: Traces | None = None
+    _is_alone: bool = True
     _clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     stats: CommitterStats = field(init=False, factory=CommitterStats)
     _waiting: FairQueue = field(init=False, factory=FairQueue)
@@ -212,13 +216,14 @@ class Committer:
         groups = plan((write.handler, write.lane, write.handler.key(write.command), write) for write in batch)
         if not groups:
             return {}
-        if len(groups) == 1 and groups[0].kind.one_statement:
+        fits_alone = len(groups) == 1 and groups[0].kind.one_statement
+        if fits_alone and (self._is_alone or touches_nothing_shared(groups[0])):
             await apply(tx, groups[0], work)
             # What was refused has changed nothing, and its reply need not be kept in any transaction.
             return self._found(await self._keep_refusals(tx, work.unkept)) if work.unkept else {}
         await tx.conn.execute("begin")
-        if len(groups) > 1:
-            await store.lock_topics(tx.conn, OWN_DURABLE_TOPICS)
+        if topics := turn_at(groups, is_alone=self._is_alone):
+            await store.lock_topics(tx.conn, topics)
         for group in groups:
             await apply(tx, group, work)
         if work.unkept:

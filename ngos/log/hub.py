@@ -66,6 +66,7 @@ class Hub:
     _deliver: Deliver = offer_to_each
     lag_s: Distribution = field(init=False, factory=lambda: Distribution(FAST_S))
     ephemeral_of: Counter[str] = field(init=False, factory=Counter)
+    ephemeral_dropped: int = field(init=False, default=0)
     deliveries: int = field(init=False, default=0)
     events: int = field(init=False, default=0)
     _topics: dict[str, Topic] = field(init=False, factory=dict)
@@ -112,7 +113,7 @@ class Hub:
             if extent is None:
                 self._close_if_unused(topic)
         topic.epoch, topic.pruned = extent.epoch, extent.pruned
-        topic.head = max(topic.head or 0, extent.seq)
+        topic.head = max(topic.head or 0, topic.coming, extent.seq)
         if topic.relayed is None:
             topic.start_behind(extent.seq)
 
@@ -166,6 +167,19 @@ class Hub:
         topic = self._topics.get(event.topic)
         if topic is not None:
             await self.put(topic, (event,), trio.current_time())
+
+    def offer(self, event: LoggedEvent) -> None:
+        """Send an event of an ephemeral topic that another node has published; without room, it is dropped.
+
+        So it is where the topic is durable here, as it may be for that node no longer, or not yet: among events with
+        numbers, one without would be a gap in what is kept of them.
+        """
+        topic = self._topics.get(event.topic)
+        if topic is not None and not topic.closed and topic.relayed is None and topic.first_read is None:
+            try:
+                topic.send.send_nowait(((event,), trio.current_time()))
+            except trio.WouldBlock:
+                self.ephemeral_dropped += 1
 
     async def put(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float | None = None) -> None:
         """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them.
@@ -291,12 +305,14 @@ class Hub:
 
     def encode(self, event: LoggedEvent) -> bytes:
         """The event's message: of a durable topic always the same bytes, on every node and in every replay."""
+        if event.message is not None:
+            return event.message
         if event.seq is None:
             self._ephemeral_count += 1
             event_id = f"{self._ephemeral_prefix}-e{self._ephemeral_count:x}"
         else:
             event_id = f"{event.epoch}-{event.seq}"
-        return codec.encode(
+        event.message = codec.encode(
             event.type,
             event.payload,
             id_=event_id,
@@ -306,3 +322,4 @@ class Hub:
             seq=event.seq,
             epoch=event.epoch,
         )
+        return event.message

@@ -1,7 +1,8 @@
 """What committed, in order, to the hub. Events reach it only in `seq` order: a hole is read from the log, not skipped.
 
-The committer tells what it committed; `doubt` tells that something may have been committed that nobody told of (the
-database failed before it answered a commit). Cancelled or failing, the relay loses nothing: the log is the truth.
+The committer tells what it committed, and the other nodes hear of it; `hear` is told what they committed. `doubt` tells
+that something may have been committed that nobody told of (the database failed before it answered a commit). Cancelled
+or failing, the relay loses nothing: the log is the truth, and topics are compared with it all the time.
 
 Where the log is behind what clients were told, or its epoch is another, it went back under this server (a restore):
 then nothing that the server knows is true. LogWentBack ends it, and the next start gives new epochs.
@@ -10,6 +11,7 @@ then nothing that the server knows is true. LogWentBack ends it, and the next st
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from itertools import groupby
@@ -21,11 +23,13 @@ import structlog
 import trio
 from attrs import define, field
 
+from ngos.backplane.line import Line
 from ngos.errors import LogWentBack, StorageUnavailable
-from ngos.log import store
+from ngos.log import store, wakeup
 from ngos.log.hub import Hub
 from ngos.log.store import LoggedEvent
 from ngos.log.topic import Topic
+from ngos.log.wakeup import Wakeup
 from ngos.postgres import identity
 from ngos.postgres.pool import Pool
 from ngos.protocol.catalog import OWN_DURABLE_TOPICS
@@ -35,24 +39,50 @@ QUEUE_BATCHES: Final = 64
 """Committed batches that wait for the relay; past it the committer waits, and with it all who write."""
 PAGE_EVENTS: Final = 1000
 RETRY_S: Final = 0.25
-COMPARE_S: Final = 5.0
+COMPARE_ALONE_S: Final = 5.0
 """Topics are compared with the log this often: a commit that was given up may take place much later."""
+COMPARE_S: Final = 1.0
+"""The same where there are other nodes: of the last message that was lost, nothing else tells."""
+
+HOLE_S: Final = 0.02
+"""How long what is missing before a commit is waited for: another node has committed it, and is about to say so.
+
+With writers on two nodes, every second commit is heard of before the one that came first; read from the log, that would
+be a query for each of them, on each node.
+"""
 
 _log = structlog.get_logger("ngos.relay")
+
+
+@define(eq=False)
+class _Early:
+    """Batches of a topic that came before what precedes them, in their order, and until when that is waited for."""
+
+    until: float
+    batches: list[tuple[Sequence[LoggedEvent], float]] = field(init=False, factory=list)
+
+
+def _first_of(batch: tuple[Sequence[LoggedEvent], float]) -> int:
+    return batch[0][0].seq or 0
 
 
 @define(eq=False)
 class Relay:
     """See the module. `run` is the one task.
 
-    `heads`: the last event of each own durable topic that this node knows of.
+    `heads`: the last event of each own durable topic that this node knows of. `holes`: how often events were read
+    that were missing before one that was told of. `compared`: events that only the comparison with the log has found.
     """
 
     _hub: Hub
     _pool: Pool
     pulse: Pulse = field(factory=lambda: Pulse("relay", math.inf))
+    _line: Line = field(factory=lambda: Line(None))
     heads: dict[str, int] = field(init=False, factory=dict)
-    _queue: deque[tuple[Sequence[LoggedEvent], float]] = field(init=False, factory=deque)
+    holes: int = field(init=False, default=0)
+    compared: int = field(init=False, default=0)
+    _queue: deque[tuple[Sequence[LoggedEvent], float] | Wakeup] = field(init=False, factory=deque)
+    _early: dict[Topic, _Early] = field(init=False, factory=dict)
     _compare_at: float = field(init=False, default=math.inf)
     _arrived: trio.Event = field(init=False, factory=trio.Event)
     _room: trio.Event = field(init=False, factory=trio.Event)
@@ -64,20 +94,35 @@ class Relay:
         """
         for event in events:
             if event.topic in OWN_DURABLE_TOPICS and event.seq is not None:
-                self.heads[event.topic] = event.seq
+                self.heads[event.topic] = max(self.heads.get(event.topic, 0), event.seq)
             topic = self._hub.topic(event.topic)
             if topic is not None and event.seq is not None:
                 if topic.epoch not in (None, event.epoch):
                     raise _went_back(event.topic, f"its epoch was {topic.epoch} and is {event.epoch}")
-                topic.epoch, topic.head = event.epoch, max(topic.head or 0, event.seq)
-                if topic.relayed is None:  # its first read is under way, and may know of more than was relayed
-                    topic.start_behind(event.seq - 1)
+                topic.expect(event.epoch, event.seq, event.seq)
 
     async def announce(self, events: Sequence[LoggedEvent]) -> None:
-        """Queue committed events for the hub. Without a checkpoint while there is room."""
+        """Queue committed events for the hub, and tell the other nodes. Without a checkpoint while there is room."""
+        if events and not self._line.is_alone:
+            self._line.send(wakeup.KIND, wakeup.write(events, self._hub.encode, self._line.bundle_bytes))
         # What nobody here is subscribed to needs no way: who subscribes later asks the log for the position.
         if any(self._hub.topic(event.topic) is not None for event in events):
             await self._enqueue((events, trio.current_time()))
+
+    def hear(self, _node_id: str, body: bytes) -> None:
+        """Another node has committed. As `ngos.backplane.line.Hearer`."""
+        for told in wakeup.read(body):
+            if told.topic in OWN_DURABLE_TOPICS:
+                self.heads[told.topic] = max(self.heads.get(told.topic, 0), told.last)
+            topic = self._hub.topic(told.topic)
+            if topic is None:
+                continue
+            if topic.epoch not in (None, told.epoch) or len(self._queue) >= QUEUE_BATCHES:
+                self.doubt()
+                continue
+            topic.expect(told.epoch, told.first, told.last, is_late=True)
+            self._queue.append((told.events, trio.current_time()) if told.events else told)
+            self._arrived.set()
 
     def doubt(self) -> None:
         """Have every topic compared with the log, soon."""
@@ -87,23 +132,32 @@ class Relay:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Relay until cancelled."""
         task_status.started()
-        self._compare_at = min(self._compare_at, trio.current_time() + COMPARE_S)
+        compare_s = COMPARE_ALONE_S if self._line.is_alone else COMPARE_S
+        self._compare_at = min(self._compare_at, trio.current_time() + compare_s)
         while True:
-            if not self._queue and self._compare_at > trio.current_time():
+            due_at = min([self._compare_at, *(early.until for early in self._early.values())])
+            if not self._queue and due_at > trio.current_time():
                 self._arrived = trio.Event()
                 self.pulse.rest()
-                with trio.move_on_at(self._compare_at):
+                with trio.move_on_at(due_at):
                     await self._arrived.wait()
             self.pulse.beat()
+            await self._fill_overdue()
             if self._compare_at <= trio.current_time():
                 # First of all when it is: a doubt that comes while we compare must be heard.
-                self._compare_at = trio.current_time() + COMPARE_S
+                self._compare_at = trio.current_time() + compare_s
                 if not await self._compare_with_log():
                     self._compare_at = min(self._compare_at, trio.current_time() + RETRY_S)
             if not self._queue:
                 continue
-            events, committed_at = self._queue.popleft()
+            item = self._queue.popleft()
             self._room.set()
+            if isinstance(item, Wakeup):
+                topic = self._hub.topic(item.topic)
+                if topic is not None:
+                    await self._fill(topic, item.last)
+                continue
+            events, committed_at = item
             for name, of_topic in groupby(sorted(events, key=attrgetter("topic")), key=attrgetter("topic")):
                 topic = self._hub.topic(name)
                 if topic is not None:
@@ -116,21 +170,52 @@ class Relay:
         self._queue.append(item)
         self._arrived.set()
 
-    async def _relay(self, topic: Topic, events: list[LoggedEvent], committed_at: float) -> None:
-        after = topic.relayed
-        if after is not None:
-            events = [event for event in events if event.seq is not None and event.seq > after]
-            if not events:
+    async def _relay(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float) -> None:
+        """Hand on a batch, or put it by until what comes before it has come, or HOLE_S are over."""
+        if topic.relayed is None and topic.first_read is not None:
+            return  # of before the topic was closed and opened again: what is read now is behind these
+        early = self._early.get(topic)
+        if early is None and (topic.relayed is None or events[0].seq == topic.relayed + 1):
+            await self._put(topic, events, committed_at)
+            return
+        if early is None:
+            early = self._early[topic] = _Early(trio.current_time() + HOLE_S)
+        insort(early.batches, (events, committed_at), key=_first_of)
+        will_come = not self._line.is_alone and self._line.lost is None and len(early.batches) < QUEUE_BATCHES
+        await self._catch_up(topic, early, may_read=not will_come)
+
+    async def _catch_up(self, topic: Topic, early: _Early, *, may_read: bool) -> None:
+        """Hand on what was put by, as far as it follows; with `may_read` all, and what is missing from the log."""
+        while early.batches and not topic.closed:
+            assert topic.relayed is not None
+            events, committed_at = early.batches[0]
+            events = [event for event in events if event.seq is not None and event.seq > topic.relayed]
+            missing = events[0].seq - 1 - topic.relayed if events and events[0].seq is not None else 0
+            if missing and not may_read:
                 return
-            assert events[0].seq is not None
-            if events[0].seq > after + 1:
-                await self._fill(topic, upto=events[0].seq - 1)
+            if missing:
+                self.holes += 1
+                await self._fill(topic, upto=topic.relayed + missing)
+                continue
+            early.batches.pop(0)
+            if events:
+                await self._put(topic, events, committed_at)
+                early.until = trio.current_time() + HOLE_S
+        self._early.pop(topic, None)
+
+    async def _put(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float) -> None:
         await self._hub.put(topic, events, committed_at)
         topic.relayed = events[-1].seq
 
+    async def _fill_overdue(self) -> None:
+        """Read what has not come in time."""
+        now = trio.current_time()
+        for topic, early in list(self._early.items()):
+            if early.until <= now:
+                await self._catch_up(topic, early, may_read=True)
+
     async def _fill(self, topic: Topic, upto: int) -> None:
-        """Read a hole from the log, page by page; while the database is away, wait for it."""
-        _log.info("relay.hole", topic=topic.name, after=topic.relayed, upto=upto)
+        """Read what is missing from the log, page by page; while the database is away, wait for it."""
         while topic.relayed is not None and topic.relayed < upto and not topic.closed:
             self.pulse.beat()
             try:
@@ -150,7 +235,7 @@ class Relay:
 
     async def _compare_with_log(self) -> bool:
         """Deliver what the log has and nobody told of; returns whether the log could be asked."""
-        topics = {topic: (topic.epoch, topic.head or 0) for topic in self._hub.durable_topics()}
+        topics = {topic: (topic.epoch, topic.head or 0, topic.coming) for topic in self._hub.durable_topics()}
         if not topics:
             return True
         try:
@@ -158,7 +243,7 @@ class Relay:
                 extents = await store.read_extents(conn, [topic.name for topic in topics])
         except StorageUnavailable:
             return False
-        for topic, (epoch, told) in topics.items():
+        for topic, (epoch, told, coming) in topics.items():
             extent = extents.get(topic.name)
             seq = 0 if extent is None else extent.seq
             if extent is None or seq < told:
@@ -166,8 +251,10 @@ class Relay:
             if epoch not in (None, extent.epoch):
                 raise _went_back(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
             topic.pruned = extent.pruned
-            if told < seq:  # up to `told` it is relayed, or on its way
-                topic.head = max(topic.head or 0, seq)
+            topic.head = max(topic.head or 0, seq)
+            if coming < seq and topic.relayed is not None:  # up to `coming` it is relayed, or on its way
+                self.compared += max(0, seq - max(coming, topic.relayed))
+                topic.coming = max(topic.coming, seq)
                 await self._fill(topic, upto=seq)
         return True
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from ngos.log.replies import CommandKey
 from ngos.log.sql import Connection, Transaction, json_parameter
@@ -35,9 +35,13 @@ class Draft:
     command_key: CommandKey | None = None
 
 
-@frozen
+@define
 class LoggedEvent:
-    """An event as the log holds it. `seq` and `epoch` are None on an ephemeral topic."""
+    """An event as the log holds it. `seq` and `epoch` are None on an ephemeral topic.
+
+    `message`: as it goes out, once somebody has encoded it (`Hub.encode`); what another node tells of has only that,
+    and no type nor payload.
+    """
 
     topic: str
     type: str
@@ -46,6 +50,7 @@ class LoggedEvent:
     timestamp_ms: int
     seq: int | None = None
     epoch: str | None = None
+    message: bytes | None = field(default=None, eq=False, repr=False)
 
 
 _APPEND: Final = """

@@ -32,9 +32,10 @@ class Topic:
     """A topic that somebody on this node is subscribed to, or is about to be.
 
     Of a durable topic, `head` is the last position that this node knows to be committed: a subscription starts behind
-    it. `relayed` is the last that was put into the channel, `fanned` the last that the topic's task has come to, and
-    `pruned` the last that the log may hold no more, as far as is known. `joining` are the subscribers whose start the
-    topic's task has not come to yet, with that start; `replaying` those that are still being given what was before.
+    it. `coming` is the last that the relay was told of, `relayed` the last that it put into the channel, `fanned` the
+    last that the topic's task has come to, and `pruned` the last that the log may hold no more, as far as is known.
+    `joining` are the subscribers whose start the topic's task has not come to yet, with that start; `replaying` those
+    that are still being given what was before.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Topic:
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     epoch: str | None = None
     head: int | None = None
+    coming: int = 0
     relayed: int | None = None
     fanned: int = 0
     events: int = 0
@@ -65,6 +67,18 @@ class Topic:
     def start_behind(self, seq: int) -> None:
         """What comes through the channel begins behind this one."""
         self.relayed = self.fanned = seq
+        self.coming = max(self.coming, seq)
+
+    def expect(self, epoch: str | None, first: int, last: int, *, is_late: bool = False) -> None:
+        """The events `first` to `last` are committed, and on their way to the channel.
+
+        `is_late`: that may be long ago, so until the first read is over it is not known where the log is.
+        """
+        self.epoch, self.coming = epoch, max(self.coming, last)
+        if not is_late or self.head is not None or self.first_read is None:
+            self.head = max(self.head or 0, last)
+        if self.relayed is None:  # its first read is under way, and may know of more than was relayed
+            self.start_behind(first - 1)
 
     def forget(self, subscriber: Subscriber) -> None:
         self.live.pop(subscriber, None)

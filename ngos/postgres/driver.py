@@ -178,6 +178,16 @@ class TrioConnection(psycopg.AsyncConnection[Row]):
                 return
             raise psycopg.errors.CancellationTimeout("cancellation timeout expired")
 
+    def read_notifications(self) -> None:
+        """Give the handlers of `add_notify_handler` what has come since the last query. Never blocks.
+
+        psycopg.OperationalError if the connection is lost.
+        """
+        self.pgconn.consume_input()
+        while (notification := self.pgconn.notifies()) is not None:
+            if self.pgconn.notify_handler is not None:
+                self.pgconn.notify_handler(notification)
+
     @property
     def quiet(self) -> bool:
         """Whether an idle connection is fit for use: open, and the server has said nothing unasked.

@@ -141,6 +141,13 @@ async def doubt(connection: TrioConnection[Any], reason: str) -> None:
     await connection.execute("update ngos_identity set doubt = %s", [reason])
 
 
+async def read_secret(connection: TrioConnection[Any]) -> bytes:
+    """What the nodes on this database know each other's messages by. Raises what psycopg raises."""
+    row = await (await connection.execute("select secret from ngos_cluster")).fetchone()
+    assert row is not None
+    return bytes(row[0])
+
+
 class Guard:
     """Looks at every new connection of a pool whether it leads to the database that the server started with.
 

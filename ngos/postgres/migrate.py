@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import attrs
 import psycopg
@@ -25,6 +26,8 @@ from ngos.postgres.identity import Kept, keep
 from ngos.postgres.pool import connect_within, is_refusal, is_unavailable
 
 MIN_POSTGRES = 14
+ENCODING = "UTF8"
+ENCODING_ADVICE = f"make the database anew: encoding '{ENCODING}' template template0"
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -76,14 +79,20 @@ async def migrate(
     it. How long the files themselves may take, the caller says. `directory`: where they are, by default the ones
     that come with ngos. `new_epochs`: give all topics new epochs, for a log that went back unseen.
 
-    SchemaError: the database is newer than this server, Postgres is older than 14, or a file fails; the text says
-    what to do. StorageRefused: it does not let us in. StorageUnavailable: it can't be reached, or another server holds
-    the lock. Cancellation leaves whole files applied, and the one under way not at all.
+    SchemaError: the database is newer than this server, or of another encoding than UTF8, Postgres is older than 14, or
+    a file fails; the text says what to do. StorageRefused: it does not let us in. StorageUnavailable: it can't be
+    reached, or another server holds the lock. Cancellation leaves whole files applied, and the one under way not at
+    all.
     """
     migrations = read_migrations(directory)
     try:
         async with await _connect(connect_s, conninfo) as connection:
             _check_postgres(connection.info.server_version)
+            if (encoding := other_encoding(connection)) is not None:
+                raise SchemaError(
+                    f"the database {connection.info.dbname!r} has the encoding {encoding}, in which not every letter "
+                    f"can be kept: {ENCODING_ADVICE}"
+                )
             with trio.move_on_after(lock_s) as waiting:
                 await connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
             if waiting.cancelled_caught:
@@ -132,6 +141,12 @@ def _check_postgres(server_version: int) -> None:
     if server_version < MIN_POSTGRES * 10_000:
         major, minor = divmod(server_version, 10_000)
         raise SchemaError(f"this is Postgres {major}.{minor}, and ngos needs {MIN_POSTGRES} or later")
+
+
+def other_encoding(connection: TrioConnection[Any]) -> str | None:
+    """The database's encoding, by Postgres' name, where it is not UTF8: what clients write could not all be kept."""
+    encoding = connection.info.parameter_status("server_encoding")
+    return None if encoding == ENCODING else encoding
 
 
 async def _apply(connection: TrioConnection[TupleRow], migrations: tuple[Migration, ...]) -> MigrationReport:

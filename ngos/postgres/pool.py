@@ -10,7 +10,7 @@ Imports ngos.errors and ngos.postgres.driver.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -33,8 +33,7 @@ GIVE_UP_S = 0.5
 PREPARE_THRESHOLD = 1
 
 # A server that vanishes without a word is noticed by the kernel. The deadlines below are still the ones that count.
-KEEPALIVES: Final[dict[str, Any]] = {
-    "keepalives": 1,
+KEEPALIVES: Final[Mapping[str, Any]] = {
     "keepalives_idle": 30,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -197,8 +196,16 @@ async def open_pool(
         pool.close()
 
 
-async def connect(conninfo: str, *, query_s: float, configure: Configure | None = None) -> TrioConnection[TupleRow]:
+async def connect(
+    conninfo: str,
+    *,
+    query_s: float,
+    configure: Configure | None = None,
+    keepalives: Mapping[str, Any] = KEEPALIVES,
+) -> TrioConnection[TupleRow]:
     """One connection as the pool makes them, in autocommit mode; its owner closes it. The caller owns time.
+
+    `keepalives`: when the kernel takes the server for gone, by libpq's names of it.
 
     psycopg.OperationalError if the database can't be reached. Cancellation closes what was begun.
     """
@@ -208,7 +215,8 @@ async def connect(conninfo: str, *, query_s: float, configure: Configure | None 
         prepare_threshold=PREPARE_THRESHOLD,
         application_name="ngos",
         client_encoding="UTF8",
-        **KEEPALIVES,
+        keepalives=1,
+        **keepalives,
     )
     connection.cancel_s = GIVE_UP_S
     try:
@@ -230,11 +238,16 @@ async def connect(conninfo: str, *, query_s: float, configure: Configure | None 
 
 
 async def connect_within(
-    connect_s: float, conninfo: str, *, query_s: float, configure: Configure | None = None
+    connect_s: float,
+    conninfo: str,
+    *,
+    query_s: float,
+    configure: Configure | None = None,
+    keepalives: Mapping[str, Any] = KEEPALIVES,
 ) -> TrioConnection[TupleRow]:
     """As `connect`, and StorageUnavailable if that takes more than `connect_s` seconds."""
     with trio.move_on_after(connect_s):
-        return await connect(conninfo, query_s=query_s, configure=configure)
+        return await connect(conninfo, query_s=query_s, configure=configure, keepalives=keepalives)
     raise StorageUnavailable(f"no connection to the database within {connect_s:g} s")
 
 

@@ -10,11 +10,14 @@ import attrs
 import orjson
 from attrs import define
 
+from ngos.cache.answers import Answering, directly
+from ngos.cache.entry import Found
+from ngos.cache.tags import edges_tags
 from ngos.log import store
 from ngos.log.batch import draft_of
 from ngos.log.sql import Transaction, json_text
 from ngos.log.store import LoggedEvent
-from ngos.log.write import Outcome, Write
+from ngos.log.write import Encoded, Outcome, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import GraphConnect, GraphDegree, GraphDisconnect, GraphNeighbors
 from ngos.protocol.faults import ClientError, ErrorCode
@@ -86,9 +89,12 @@ _DIRECTIONS: Final = {
 }
 
 _DEGREE: Final = """
-select count(*) filter (where target_id = %(token_id)s or bidirectional),
-    count(*) filter (where source_id = %(token_id)s or bidirectional), count(*)
-from edges where source_id = %(token_id)s or target_id = %(token_id)s
+select epoch, seq, edge.* from topics cross join (
+    select count(*) filter (where target_id = %(token_id)s or bidirectional),
+        count(*) filter (where source_id = %(token_id)s or bidirectional), count(*)
+    from edges where source_id = %(token_id)s or target_id = %(token_id)s
+) as edge
+where topic = 'graph'
 """
 
 
@@ -97,6 +103,7 @@ class Graph:
     """The graph service; paths are found in `paths`."""
 
     _pool: Pool
+    _answering: Answering = directly
 
     @writes(GraphConnect, key=lambda command: (command.source_id, command.target_id, command.type), one_statement=True)
     async def connect(self, tx: Transaction, writes: Sequence[Write[GraphConnect]]) -> Sequence[Outcome]:
@@ -172,7 +179,10 @@ class Graph:
         return outcomes
 
     @reads(GraphNeighbors)
-    async def neighbors(self, command: GraphNeighbors) -> Reply:
+    async def neighbors(self, command: GraphNeighbors) -> Reply | Encoded:
+        return await self._answering(command, self._find_neighbors)
+
+    async def _find_neighbors(self, command: GraphNeighbors) -> Reply | Found:
         query, parameters = neighbors_query(command)
         async with self._pool.connection() as conn:
             rows = await (await conn.execute(query, parameters)).fetchall()
@@ -180,19 +190,24 @@ class Graph:
         if not exists:
             return TokenNotFound(token_id=command.token_id)
         neighbors = tuple(_neighbor(row[3:], command.token_id) for row in rows if row[3] is not None)
-        return GraphNeighborsListed(
-            token_id=command.token_id,
-            neighbors=neighbors,
-            count=len(neighbors),
-            position=Position(topic="graph", epoch=epoch, seq=seq),
+        position = Position(topic="graph", epoch=epoch, seq=seq)
+        reply = GraphNeighborsListed(
+            token_id=command.token_id, neighbors=neighbors, count=len(neighbors), position=position
         )
+        # Of a token without edges the graph does not tell when it is deleted.
+        return Found(reply, position, edges_tags(str(command.token_id))) if neighbors else reply
 
     @reads(GraphDegree)
-    async def degree(self, command: GraphDegree) -> Reply:
+    async def degree(self, command: GraphDegree) -> Reply | Encoded:
+        return await self._answering(command, self._find_degree)
+
+    async def _find_degree(self, command: GraphDegree) -> Found:
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_DEGREE, {"token_id": command.token_id})).fetchone()
         assert row is not None
-        return GraphDegreeCounted(token_id=command.token_id, incoming=row[0], outgoing=row[1], total=row[2])
+        epoch, seq, incoming, outgoing, total = row
+        reply = GraphDegreeCounted(token_id=command.token_id, incoming=incoming, outgoing=outgoing, total=total)
+        return Found(reply, Position(topic="graph", epoch=epoch, seq=seq), edges_tags(str(command.token_id)))
 
 
 def neighbors_query(command: GraphNeighbors) -> tuple[str, dict[str, Any]]:

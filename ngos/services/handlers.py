@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from attrs import define, frozen
 
 from ngos.log.sql import Transaction
-from ngos.log.write import Outcome, Write
+from ngos.log.write import Encoded, Outcome, Write
 from ngos.protocol.commands import Command
 from ngos.protocol.messages import Reply
 
@@ -22,8 +22,8 @@ C = TypeVar("C", bound=Command)
 S = TypeVar("S")
 
 WriteFunction = Callable[[S, Transaction, Sequence[Write[C]]], Awaitable[Sequence[Outcome]]]
-ReadFunction = Callable[[S, C], Awaitable[Reply]]
-AnswerFunction = Callable[[S, C, "Call"], Awaitable[Reply]]
+ReadFunction = Callable[[S, C], Awaitable[Reply | Encoded]]
+AnswerFunction = Callable[[S, C, "Call"], Awaitable[Reply | Encoded]]
 
 
 @define(eq=False)  # one for every command: frozen, it would take 0.3 µs more

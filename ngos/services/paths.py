@@ -8,11 +8,17 @@ from uuid import UUID
 import trio
 from attrs import define
 
+from ngos.cache.answers import Answering, directly
+from ngos.cache.entry import Found
+from ngos.cache.tags import path_tags
+from ngos.log import store
 from ngos.log.sql import Connection
+from ngos.log.write import Encoded
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import GraphPath
 from ngos.protocol.faults import CommandFailed, ErrorCode
 from ngos.protocol.messages import GraphPathFound, Reply
+from ngos.protocol.values import Position
 from ngos.services.handlers import reads
 
 SEEN_TOKENS: Final = 50_000
@@ -68,20 +74,29 @@ class Paths:
     """The path service."""
 
     _pool: Pool
+    _answering: Answering = directly
 
     @reads(GraphPath)
-    async def path(self, command: GraphPath) -> Reply:
+    async def path(self, command: GraphPath) -> Reply | Encoded:
+        return await self._answering(command, self._find_path)
+
+    async def _find_path(self, command: GraphPath) -> Reply | Found:
         async with self._pool.connection() as conn:
             # One snapshot for all steps: no path through edges that were never there at the same time.
             await conn.execute("begin isolation level repeatable read read only")
+            extent = (await store.read_extents(conn, ["graph"]))["graph"]
             path = await _search(conn, command)
             await conn.execute("commit")
-        return GraphPathFound(
+        reply = GraphPathFound(
             source_id=command.source_id,
             target_id=command.target_id,
             path=None if path is None else tuple(path),
             length=None if path is None else len(path) - 1,
         )
+        if command.source_id == command.target_id:
+            return reply  # whether there is such a token: not a matter of the graph
+        position = Position(topic="graph", epoch=extent.epoch, seq=extent.seq)
+        return Found(reply, position, path_tags(None if path is None else [str(token_id) for token_id in path]))
 
 
 async def _search(conn: Connection, command: GraphPath) -> list[UUID] | None:

@@ -10,11 +10,14 @@ import orjson
 import trio
 from attrs import define
 
+from ngos.cache.answers import Answering, directly
+from ngos.cache.entry import Found
+from ngos.cache.tags import page_tags
 from ngos.log import store
 from ngos.log.batch import draft_of
 from ngos.log.sql import Connection, Transaction, json_parameter, json_text
 from ngos.log.store import LoggedEvent
-from ngos.log.write import Outcome, Write
+from ngos.log.write import Encoded, Outcome, Write
 from ngos.postgres.pool import Pool
 from ngos.protocol.commands import TokenCreate, TokenDelete, TokenGet, TokenList, TokenUpdate
 from ngos.protocol.faults import ClientError, ErrorCode
@@ -99,6 +102,7 @@ class Tokens:
     """The token service."""
 
     _pool: Pool
+    _answering: Answering = directly
 
     @writes(TokenCreate, key=lambda command: command.token_id, one_statement=True)
     async def create(self, tx: Transaction, writes: Sequence[Write[TokenCreate]]) -> Sequence[Outcome]:
@@ -207,7 +211,10 @@ class Tokens:
         return TokenData(**_full(rows[0])) if rows else TokenNotFound(token_id=command.token_id)
 
     @reads(TokenList)
-    async def list(self, command: TokenList) -> Reply:
+    async def list(self, command: TokenList) -> Reply | Encoded:
+        return await self._answering(command, self._find_page)
+
+    async def _find_page(self, command: TokenList) -> Found:
         query, parameters = list_query(command)
         async with self._pool.connection() as conn:
             rows = await _rows(conn, query, parameters)
@@ -218,14 +225,16 @@ class Tokens:
         tokens = await _in_turns(page, _whole if command.full else _head)
         # One more than asked for was looked for; `available` counts also what PAGE_METADATA_BYTES left out.
         available = matches[0][-1] if command.full and matches else len(matches)
-        return TokenListed(
+        position = Position(topic="tokens", epoch=epoch, seq=seq)
+        reply = TokenListed(
             tokens=tokens,
             count=len(page),
             offset=command.offset,
             total=total,
             next=encode_cursor(page[-1][5], page[-1][0]) if available > len(page) else None,
-            position=Position(topic="tokens", epoch=epoch, seq=seq),
+            position=position,
         )
+        return Found(reply, position, page_tags(command.type, [str(row[0]) for row in page]))
 
 
 async def _in_turns(rows: Sequence[Any], make: Callable[[Any], Any]) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -11,7 +11,6 @@ import orjson
 from attrs import define, field
 
 from ngos.log import store
-from ngos.log.hub import Hub
 from ngos.log.sql import Transaction
 from ngos.log.write import CustomEvent, Outcome, Write
 from ngos.protocol import codec
@@ -32,11 +31,11 @@ def now_ms() -> int:
 class Topics:
     """The topic service.
 
-    `durable_patterns` name custom topics that are logged, with `*` and `?`; of those, and of the server's own, there
-    are at most `most_durable`.
+    `publish` sends an event of an ephemeral topic to its subscribers. `durable_patterns` name custom topics that are
+    logged, with `*` and `?`; of those, and of the server's own, there are at most `most_durable`.
     """
 
-    _hub: Hub
+    _publish: Callable[[store.LoggedEvent], Awaitable[None]]
     _durable_patterns: tuple[str, ...]
     most_durable: int
     is_durable: Callable[[str], bool] = field(init=False)
@@ -73,7 +72,7 @@ class Topics:
         """Send to who is subscribed now; raises ClientError for a topic of the server's own."""
         if command.topic in OWN_TOPICS:
             raise ClientError(ErrorCode.FORBIDDEN, f"the topic {command.topic} is the server's own")
-        await self._hub.publish(
+        await self._publish(
             store.LoggedEvent(
                 command.topic, command.type, codec.tight(orjson.dumps(command.payload)), call.client_id, now_ms()
             )

@@ -16,10 +16,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 
 from ngos import __version__
+from ngos.cache.answers import Cache
 from ngos.distribution import Distribution
+from ngos.gateway.bulletin import Bulletin
 from ngos.gateway.connections import Connections
+from ngos.gateway.nodes import KINDS, Nodes
 from ngos.gateway.session import Session
 from ngos.lag import LoopLag
+from ngos.log import wakeup
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
 from ngos.log.relay import Relay
@@ -34,13 +38,16 @@ class Collector:
     """A prometheus-client collector over the running parts."""
 
     _connections: Connections
+    _bulletin: Bulletin
     _committer: Committer
     _relay: Relay
     _hub: Hub
+    _nodes: Nodes
     _session: Session
     _retention: Retention
     _pool: Pool
     _lag: LoopLag
+    _cache: Cache
     _registry: CollectorRegistry = field(init=False, factory=CollectorRegistry)
 
     def __attrs_post_init__(self) -> None:
@@ -57,13 +64,15 @@ class Collector:
         yield from self._of_commands()
         yield from self._of_the_log()
         yield from self._of_delivery()
+        yield from self._of_the_nodes()
+        yield from self._of_the_cache()
 
     def _of_the_server(self) -> Iterator[Metric]:
         build = GaugeMetricFamily("ngos_build_info", "What runs here.", labels=["version", "python"])
         build.add_metric([__version__, platform.python_version()], 1)
         yield build
-        yield GaugeMetricFamily("ngos_uptime_seconds", "Since the start.", self._connections.uptime_s())
-        yield GaugeMetricFamily("ngos_ready", "Whether commands can be expected to succeed.", self._connections.ready)
+        yield GaugeMetricFamily("ngos_uptime_seconds", "Since the start.", self._bulletin.uptime_s())
+        yield GaugeMetricFamily("ngos_ready", "Whether commands can be expected to succeed.", self._bulletin.ready)
         tasks = trio.lowlevel.current_statistics().tasks_living
         yield GaugeMetricFamily("ngos_trio_tasks", "Tasks of the event loop.", tasks)
         suppressed = LIMITER.suppressed
@@ -135,6 +144,35 @@ class Collector:
         yield CounterMetricFamily("ngos_events_published", "Events that subscribers were there for.", hub.events)
         yield CounterMetricFamily("ngos_events_delivered", "Events put into mailboxes.", hub.deliveries)
         yield _histogram("ngos_delivery_seconds", "From the commit to the sockets of all subscribers.", hub.lag_s)
+
+    def _of_the_nodes(self) -> Iterator[Metric]:
+        line, relay = self._nodes.line, self._relay
+        present = len(self._nodes.roster.present()) + 1
+        yield GaugeMetricFamily("ngos_nodes", "Nodes that are known to be there, this one included.", present)
+        yield GaugeMetricFamily("ngos_backplane_works", "Whether this node hears the others.", line.lost is None)
+        yield CounterMetricFamily("ngos_backplane_breaks", "How often that ended.", line.breaks)
+        none = dict.fromkeys((wakeup.KIND, *KINDS), 0)
+        sent, heard, dropped = none | line.outbox.sent, none | line.heard, none | line.outbox.dropped
+        yield _counter("ngos_backplane_sent", "Messages to the other nodes.", "kind", sent)
+        yield _counter("ngos_backplane_heard", "Messages of the other nodes.", "kind", heard)
+        yield _counter("ngos_backplane_dropped", "Messages that could not be sent.", "kind", dropped)
+        yield CounterMetricFamily("ngos_backplane_forged", "Messages that none of the nodes has sent.", line.forged)
+        yield CounterMetricFamily("ngos_relay_holes", "Times that events before one were not heard of.", relay.holes)
+        yield CounterMetricFamily("ngos_relay_found", "Events found only by asking the log.", relay.compared)
+        dropped_events = self._hub.ephemeral_dropped
+        yield CounterMetricFamily("ngos_ephemeral_dropped", "Ephemeral events of others, without room.", dropped_events)
+
+    def _of_the_cache(self) -> Iterator[Metric]:
+        cache, shared = self._cache, self._cache.shared
+        yield _counter("ngos_cache_answers", "Reads answered, by where that came from.", "source", cache.answers)
+        past = cache.invalidated
+        yield CounterMetricFamily("ngos_cache_invalidated", "Kept answers that did not hold any more.", past)
+        yield CounterMetricFamily("ngos_cache_questions", "Times that the log was asked.", cache.heads.asked)
+        yield GaugeMetricFamily("ngos_cache_bytes", "Kept answers in this process.", cache.memory.size_bytes)
+        failures, forged, dropped = (shared.failures, shared.forged, shared.dropped) if shared else (0, 0, 0)
+        yield CounterMetricFamily("ngos_cache_redis_failures", "What Redis did not do.", failures)
+        yield CounterMetricFamily("ngos_cache_forged", "What in Redis none of the nodes wrote.", forged)
+        yield CounterMetricFamily("ngos_cache_dropped", "Answers that were not written to Redis.", dropped)
 
 
 def _counter(name: str, what: str, label: str, counts: Mapping[Any, float]) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -20,18 +21,17 @@ from ngos.config import Settings
 from ngos.errors import StorageUnavailable
 from ngos.gateway.connections import Connections
 from ngos.gateway.frames import EXTENSION
+from ngos.gateway.nodes import Nodes
 from ngos.gateway.once import Once
 from ngos.gateway.transport import transport_of
 from ngos.incidents import incident
 from ngos.log.hub import Hub
 from ngos.protocol import asyncapi, codec
 from ngos.protocol.commands import Publish
-from ngos.protocol.converters import iso_of_ms
 from ngos.protocol.faults import CommandFailed, DecodeError, ErrorCode, unavailable
 from ngos.web import guard
 from ngos.web.assets import POLICY, Asset, load_page
 from ngos.web.gate import Gate
-from ngos.web.metrics import Collector
 from ngos.web.status import Status
 
 RETRY_AFTER_S: Final = "1"
@@ -54,18 +54,21 @@ class Parts:
     """What the routes are about.
 
     `unready` says why the server can't serve; nothing: it can. `closed` says why it takes neither connections nor
-    commands; None: it does, if only to say `unavailable`.
+    commands; None: it does, if only to say `unavailable`. `degraded` says what it serves without. `metrics` is what
+    Prometheus gets.
     """
 
     settings: Settings
     gate: Gate
     connections: Connections
     hub: Hub
+    nodes: Nodes
     once: Once
-    collector: Collector
+    metrics: Callable[[], Awaitable[bytes]]
     status: Status
     unready: Callable[[], Awaitable[list[str]]]
     closed: Callable[[], str | None]
+    degraded: Callable[[], list[str]]
 
 
 _NO_MESSAGES: Final = trio.open_memory_channel[Any](0)[1]
@@ -132,14 +135,14 @@ def make_site(parts: Parts) -> QuartTrio:
     @site.get("/ws/stats")
     async def stats() -> Response:
         await gate.let_read(request)
-        counts = parts.hub.counts()
-        return _json(
-            {
-                "active_connections": len(connections.open),
-                "topics": counts,
-                "total_subscriptions": sum(counts.values()),
-            }
-        )
+        others, answered = await parts.nodes.look("stats")
+        counts = Counter(parts.hub.counts())
+        active = len(connections.open)
+        for their_active, their_counts in others:
+            active += their_active
+            counts.update(their_counts)
+        stats = {"active_connections": active, "topics": counts, "total_subscriptions": counts.total()}
+        return _json(stats if parts.nodes.line.is_alone else {**stats, "nodes": answered + 1})
 
     @site.get("/status")
     async def status() -> Response:
@@ -149,24 +152,19 @@ def make_site(parts: Parts) -> QuartTrio:
     @site.get("/ws/connections")
     async def list_connections() -> Response:
         await gate.let_administer(request)
-        rows = [
-            {
-                "connection_id": connection.id,
-                "client_id": connection.client_id,
-                "connected_at": iso_of_ms(connection.connected_at_ms),
-                "subscriptions": list(connection.subscriptions),
-                "metadata": {} if connection.identity is None else {"subject": connection.identity.subject},
-            }
-            for connection in connections.open.values()
-        ]
-        return _json({"count": len(rows), "connections": rows})
+        others, answered = await parts.nodes.look("connections")
+        rows = connections.rows() + others
+        listed = {"count": len(rows), "connections": rows}
+        return _json(listed if parts.nodes.line.is_alone else {**listed, "nodes": answered + 1})
 
     @site.post("/ws/broadcast")
     async def broadcast() -> Response:
         guard.check_not_foreign(request.headers, parts.settings.allowed_origins)
         await gate.let_administer(request)
         publish = await _posted("broadcast")
-        recipients = connections.broadcast(publish.type, orjson.dumps(publish.payload))
+        stamp = connections.stamp()
+        recipients = connections.broadcast(publish.type, orjson.dumps(publish.payload), *stamp)
+        recipients += sum((await parts.nodes.ask("broadcast", [publish.type, publish.payload, *stamp]))[0])
         return _json({"status": "broadcasted", "recipients": recipients})
 
     @site.post("/ws/publish/<topic>")
@@ -176,7 +174,7 @@ def make_site(parts: Parts) -> QuartTrio:
         if reason := parts.closed():
             raise guard.Rejection(503, reason)
         command = await _posted(topic)
-        subscribers = parts.hub.counts().get(topic, 0)
+        subscribers = parts.hub.audience(topic) + parts.nodes.roster.subscribers(topic)
         reply = await parts.once(command, HTTP_CLIENT_ID)
         return _json(
             {
@@ -198,12 +196,12 @@ def make_site(parts: Parts) -> QuartTrio:
         reasons = await parts.unready()
         if reasons:
             return _json({"status": "unready", "reasons": reasons}, 503)
-        return _json({"status": "ready"})
+        return _json({"status": "ready"} | ({"degraded": degraded} if (degraded := parts.degraded()) else {}))
 
     @site.get("/metrics")
     async def metrics() -> Response:
         await gate.let_read(request)
-        return Response(parts.collector.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await parts.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @site.get("/asyncapi.json")
     async def document() -> Response:

@@ -11,8 +11,10 @@ from attrs import frozen
 
 from ngos import __version__
 from ngos.distribution import Distribution
+from ngos.gateway.bulletin import Bulletin
 from ngos.gateway.connection import Connection
 from ngos.gateway.connections import Connections
+from ngos.gateway.nodes import Nodes
 from ngos.lag import LoopLag
 from ngos.log.committer import Committer
 from ngos.log.hub import Hub
@@ -36,9 +38,11 @@ class Status:
     """
 
     _connections: Connections
+    _bulletin: Bulletin
     _committer: Committer
     _relay: Relay
     _hub: Hub
+    _nodes: Nodes
     _pool: Pool
     _lag: LoopLag
     _reasons: Callable[[], list[str]]
@@ -46,12 +50,19 @@ class Status:
     def __call__(self) -> dict[str, Any]:
         """Tell how the server is at this moment. `at_s` is a clock to take rates by; counts are since the start."""
         connections, pool, stats = self._connections, self._pool.stats(), self._committer.stats
+        line = self._nodes.line
         open_ = connections.open.values()
         topics = self._hub.topics()
+        answers = connections.tally.counts
         return {
             "server": {"version": __version__, "protocol": PROTOCOL_VERSION},
+            "node": {
+                "id": line.node_id,
+                "nodes": len(self._nodes.roster.present()) + 1,
+                "backplane": "none" if line.is_alone else line.lost or "works",
+            },
             "at_s": trio.current_time(),
-            "uptime_s": round(connections.uptime_s(), 3),
+            "uptime_s": round(self._bulletin.uptime_s(), 3),
             "reasons": self._reasons(),
             "connections": len(open_),
             "sockets": connections.door.open,
@@ -64,8 +75,8 @@ class Status:
                 "waiting": pool.waiting,
             },
             "counts": {
-                "commands": sum(connections.tally.counts.values()),
-                "errors": sum(count for (_, outcome), count in connections.tally.counts.items() if outcome != "ok"),
+                "commands": sum(answers.values()),
+                "errors": sum(count for (_, outcome), count in answers.items() if outcome != "ok"),
                 "commits": stats.batches,
                 "events": stats.events + self._hub.ephemeral_of.total(),
                 "deliveries": self._hub.deliveries,

@@ -64,17 +64,22 @@ class Window:
 
     seconds: float
     counted: float
-    server_cpu: float
+    nodes_cpu: Sequence[float]  # of each node of the server, with the processes below it
     load_cpu: float
+    postgres_cpu: float  # of what works in the server's database
     others_cpu: float  # cores that all else was busy on: Postgres, and whatever disturbs
+    processes: int  # that serve: of a node that has started others, these
 
     def numbers(self) -> Numbers:
         return {
             "per_s": self.counted / self.seconds,
             "counted": self.counted,
-            "server_cpu": self.server_cpu,
+            "server_cpu": sum(self.nodes_cpu),
             "load_cpu": self.load_cpu,
+            "postgres_cpu": self.postgres_cpu,
             "others_cpu": self.others_cpu,
+            "processes": self.processes,
+            **{f"node_{number}_cpu": cpu for number, cpu in enumerate(self.nodes_cpu, 1)},
         }
 
 
@@ -85,9 +90,11 @@ async def count(
     during: Callable[[], Awaitable[None]] | None = None,
 ) -> Window:
     """Warm up, see by how much the counter grows in `seconds` (or during what is given), then let nothing be sent."""
+    pids = [arguments.server_pid, *arguments.other_server_pid]
 
-    def look() -> tuple[float, float, float, float, float]:
-        return perf_counter(), counter(), cpu_s(arguments.server_pid), own_cpu_s(), busy_s()
+    def look() -> list[float]:
+        nodes = (sum(map(cpu_s, [pid, *below(pid)])) for pid in pids)
+        return [perf_counter(), counter(), own_cpu_s(), busy_s(), postgres_cpu_s(arguments.database), *nodes]
 
     await run.pause(arguments.warm_up)
     run.counting = True
@@ -95,18 +102,36 @@ async def count(
     await (run.pause(arguments.seconds) if during is None else during())
     after = look()
     run.counting = run.sending = False
-    seconds, counted, server, own, busy = (late - early for early, late in zip(before, after, strict=True))
-    return Window(seconds, counted, server / seconds, own / seconds, max(0.0, busy - server - own) / seconds)
+    seconds, counted, own, busy, postgres, *nodes = (late - early for early, late in zip(before, after, strict=True))
+    others = max(0.0, busy - sum(nodes) - own)
+    return Window(
+        seconds=seconds,
+        counted=counted,
+        nodes_cpu=[node / seconds for node in nodes],
+        load_cpu=own / seconds,
+        postgres_cpu=postgres / seconds,
+        others_cpu=others / seconds,
+        processes=sum(max(1, len(below(pid))) for pid in pids),
+    )
+
+
+def below(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have; none where there is no /proc."""
+    pids = [pid]
+    for each in pids:
+        try:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                pids += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue  # it has just ended
+    return pids[1:]
 
 
 def rss_kb(pid: int) -> int:
     """Resident and swapped memory of a process and all below it, in kB; raises LoadError where there is no /proc."""
-    pids = [pid]
     total_kb = 0
     try:
-        for each in pids:
-            for task in Path(f"/proc/{each}/task").iterdir():
-                pids += map(int, (task / "children").read_text().split())
+        for each in (pid, *below(pid)):
             status = Path(f"/proc/{each}/status").read_text()
             total_kb += sum(map(int, re.findall(r"^Vm(?:RSS|Swap):\s+(\d+) kB$", status, re.MULTILINE)))
     except OSError as exc:
@@ -121,6 +146,21 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def postgres_cpu_s(database: str) -> float:
+    """CPU seconds that the processes of Postgres have used which work in a database; 0.0 where they can't be seen."""
+    if not database:
+        return 0.0
+    total_s = 0.0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (path / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if name.startswith(b"postgres: ") and b" %b " % database.encode() in name:
+            total_s += cpu_s(int(path.name))
+    return total_s
 
 
 def busy_s() -> float:
@@ -157,6 +197,9 @@ def main(
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--url", required=True, help="the server, as ws://HOST:PORT")
     parser.add_argument("--server-pid", type=int, required=True, help="whose CPU time and memory to report")
+    parser.add_argument("--other-url", action="append", default=[], help="another node of it")
+    parser.add_argument("--other-server-pid", type=int, action="append", default=[], help="the same of that one")
+    parser.add_argument("--database", default="", help="the name of its database, whose CPU time to report")
     parser.add_argument("--dialect", required=True, help="what the server speaks: ngos, plain or nats")
     parser.add_argument("--warm-up", type=float, required=True, help="seconds before counting")
     parser.add_argument("--seconds", type=float, required=True, help="seconds to count for")

@@ -5,6 +5,7 @@ as many bytes have come as k messages to all subscribers are; its latency is fro
 and the last message of each subscriber are parsed and must hold the payload. In between, one subscriber, the
 witness, has every message parsed and compared, and says how long it was; of the others, bytes are counted and not
 frames, since parsing millions of frames a second would measure the load. At the end the sum must be exact.
+Where the server has another node, all subscribers are there.
 """
 
 from __future__ import annotations
@@ -71,10 +72,11 @@ async def load(arguments: argparse.Namespace) -> Numbers:
     publisher = Client(run, dialect, [])
     tally = Tally(run, arguments.subscribers, lambda: publisher.send(message))
     subscribers = [Subscriber(run, dialect, tally, payload) for _ in range(arguments.subscribers - 1)]
-    await connect(run, arguments.url, "sub", subscribers)
+    url = arguments.other_url[0] if arguments.other_url else arguments.url
+    await connect(run, url, "sub", subscribers)
     # Last, so that it hears last from a server that keeps the order: then a message's length is known in time.
     subscribers.append(Witness(run, dialect, tally, payload))
-    await connect(run, arguments.url, "sub", subscribers[-1:])
+    await connect(run, url, "sub", subscribers[-1:])
     await connect(run, arguments.url, "pub", [publisher])
     await settle(run, [*subscribers, publisher])
     await run.pause(LIST_S)

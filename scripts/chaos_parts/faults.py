@@ -16,12 +16,13 @@ import attrs
 import trio
 
 from chaos_parts.disk import keep_full
-from chaos_parts.plan import Fault, Kind
+from chaos_parts.plan import OF_REDIS, Fault, Kind
 from chaos_parts.postgres import Postgres, signal_if_there
 from chaos_parts.probe import TOPIC, Probe
 from chaos_parts.processes import Tended, until
-from chaos_parts.proxy import Cut, Delay, Mode, Pass, Proxy, Reset, Stall
-from chaos_parts.server import closed_connections
+from chaos_parts.proxy import Cut, Delay, Mode, Pass, Reset, Stall
+from chaos_parts.redis import Redis
+from chaos_parts.server import Node, closed_connections
 from chaos_parts.watchers import Watcher
 
 DELAY_S = (0.01, 0.15)
@@ -29,6 +30,9 @@ DELAY_S = (0.01, 0.15)
 CUT = {1013: "1013 by the server", 1006: "by the kernel", 4408: "4408 by the server"}
 LOOK_EVERY_S = 0.2
 FIRST_CUT_S = 2.0
+# While one node is stopped, or while Redis is away, the others are to be there for their clients.
+MEANWHILE_S = 30.0
+BACK_S = 30.0
 
 
 @attrs.frozen
@@ -45,12 +49,11 @@ class Done:
 
 @attrs.frozen
 class Victims:
-    """Whom it can hit. `disk` is None where there is no small one."""
+    """Whom it can hit. `disk` is None where there is no small one, `redis` where nobody uses it."""
 
-    server: Tended
-    port: int
+    nodes: Sequence[Node]
     postgres: Postgres
-    proxy: Proxy
+    redis: Redis | None
     writers: Sequence[tuple[Tended, Path]]
     watchers: Sequence[Watcher]
     disk: Path | None
@@ -60,7 +63,9 @@ class Victims:
         """Do it, and wait until it is over."""
         match fault.kind:
             case Kind.KILL_SERVER:
-                return self._kill(self.server)
+                return self._kill_server(fault)
+            case Kind.STOP_SERVER:
+                return await self._stop_server(fault)
             case Kind.KILL_POSTGRES:
                 at = trio.current_time()
                 pids = self.postgres.pids()
@@ -72,15 +77,56 @@ class Victims:
                 return attrs.evolve(self._kill(writer), caught_up=lambda _: _has_answer(journal, size_bytes))
             case Kind.KILL_WATCHER:
                 watcher = self.watchers[fault.of(len(self.watchers))]
-                return attrs.evolve(self._kill(watcher.process), caught_up=lambda seq: watcher.has(TOPIC, seq))
+                at = trio.current_time()
+                watcher.move()
+                detail = f"{watcher.process.name}{self._now_at(watcher)}"
+                return Done(at, detail, lambda seq: watcher.has(TOPIC, seq))
             case Kind.STOP_WATCHER:
                 return await self._stop_watcher(fault)
             case Kind.STOP_BACKEND:
                 return await self._stop_backend(fault.seconds)
             case Kind.DISK_FULL:
                 return await self._fill_disk(fault)
+            case kind if kind in OF_REDIS:
+                assert self.redis is not None
+                return await _hurt_redis(self.redis, fault)
             case _:
                 return await self._misbehave(fault)
+
+    def _kill_server(self, fault: Fault) -> Done:
+        """With the watchers that were past its proxy, where there is another node: they go on there."""
+        place = fault.of(len(self.nodes))
+        done = self._kill(self.nodes[place].server)
+        moved = [watcher for watcher in self.watchers if watcher.node == place and not watcher.proxied]
+        if len(self.nodes) == 1 or not moved:
+            return done
+        for watcher in moved:
+            watcher.move()
+        names = ", ".join(f"{watcher.process.name}{self._now_at(watcher)}" for watcher in moved)
+        return attrs.evolve(
+            done,
+            detail=f"{done.detail}; {names}",
+            caught_up=lambda seq: all(watcher.has(TOPIC, seq) for watcher in moved),
+        )
+
+    def _now_at(self, watcher: Watcher) -> str:
+        return f", now at {self.nodes[watcher.node].server.name}" if len(self.nodes) > 1 else ""
+
+    async def _stop_server(self, fault: Fault) -> Done:
+        """For so long; the other nodes serve meanwhile, or it is not over."""
+        place = fault.of(len(self.nodes))
+        server, meanwhile = self.nodes[place].server, ""
+        server.send(signal.SIGSTOP)
+        try:
+            at = trio.current_time()
+            if len(self.nodes) > 1:
+                await self.probe.works(MEANWHILE_S, without=place)
+                meanwhile = f", the others worked after {trio.current_time() - at:.3f} s"
+            await trio.sleep_until(at + fault.seconds)
+        finally:
+            server.send(signal.SIGCONT)
+        lasted_s = trio.current_time() - at
+        return Done(trio.current_time(), f"{server.name}, for {lasted_s:.1f} s{meanwhile}")
 
     def _kill(self, process: Tended) -> Done:
         at = trio.current_time()
@@ -114,7 +160,8 @@ class Victims:
         """Until the server has cut it, or for as long as the fault may last."""
         proxied = [watcher for watcher in self.watchers if watcher.proxied]
         watcher = proxied[fault.of(len(proxied))]
-        before = await trio.to_thread.run_sync(closed_connections, self.port)
+        port = self.nodes[watcher.node].port
+        before = await trio.to_thread.run_sync(closed_connections, port)
         cut: list[int] = []
         watcher.process.send(signal.SIGSTOP)
         try:
@@ -123,7 +170,7 @@ class Victims:
                 with trio.move_on_after(fault.seconds):
                     while not cut:
                         await trio.sleep(LOOK_EVERY_S)
-                        closed = await trio.to_thread.run_sync(closed_connections, self.port)
+                        closed = await trio.to_thread.run_sync(closed_connections, port)
                         cut = [code for code in closed - before if code in CUT]
                 nursery.cancel_scope.cancel()
         finally:
@@ -145,18 +192,55 @@ class Victims:
                 mode, detail = Reset(), f"of all, for {fault.seconds:g} s"
             case _:
                 mode, detail = Cut(rng), f"in mid-frame, for {fault.seconds:g} s"
-        cuts = self.proxy.cuts
-        self.proxy.set(mode)
+        node = self.nodes[fault.of(len(self.nodes))]
+        proxy = node.proxy
+        cuts = proxy.cuts
+        proxy.set(mode)
         try:
             if isinstance(mode, Cut):  # a connection at least, for as long as there are any that speak
                 with trio.move_on_after(FIRST_CUT_S):
-                    await until(lambda: self.proxy.cuts > cuts, math.inf, str)
+                    await until(lambda: proxy.cuts > cuts, math.inf, str)
             await trio.sleep(fault.seconds)
         finally:
-            self.proxy.set(Pass())
+            proxy.set(Pass())
         if isinstance(mode, Cut):
-            detail += f", {self.proxy.cuts - cuts} connections"
+            detail += f", {proxy.cuts - cuts} connections"
+        if len(self.nodes) > 1:
+            detail += f", at {node.server.name}"
         return Done(trio.current_time(), detail)
+
+
+async def _hurt_redis(redis: Redis, fault: Fault) -> Done:
+    """Nobody is to notice, so it is over when Redis is well."""
+    process, detail = redis.process, f"for {fault.seconds:g} s"
+    match fault.kind:
+        case Kind.KILL_REDIS:
+            lives = process.lives
+            process.kill(fault.seconds)
+            await until(lambda: process.lives > lives, fault.seconds + BACK_S, lambda: "Redis did not come back")
+            detail = f"and gone {detail}"
+        case Kind.STOP_REDIS:
+            process.send(signal.SIGSTOP)
+            try:
+                await trio.sleep(fault.seconds)
+            finally:
+                process.send(signal.SIGCONT)
+        case Kind.SLEEP_REDIS:
+            await redis.ask(f"debug sleep {fault.seconds:g}", fault.seconds + BACK_S)
+        case Kind.FILL_REDIS:
+            policy = "noeviction" if fault.pick < 0.5 else "allkeys-lru"
+            try:
+                await redis.fill(policy)
+                await trio.sleep(fault.seconds)
+            finally:
+                with trio.move_on_after(BACK_S, shield=True):
+                    await redis.empty()
+            detail += f", {policy}"
+        case _:
+            await redis.ask("flushall")
+            detail = "all databases"
+    await redis.answering()
+    return Done(trio.current_time(), detail)
 
 
 def _has_answer(journal: Path, after_bytes: int) -> bool:

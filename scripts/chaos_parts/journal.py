@@ -7,7 +7,9 @@
     {"answer": "w0.7", "type": "token.created", "payload": {…}, "replayed": true}
     {"twist": "w0.7", "code": "conflict"}                          what another command with the same id was told
 
-`steady`: a client library below it may send again by itself, of which there is no line.
+Each also says when, as `at`: seconds on the machine's clock, which all processes share. `node` in an answer is the
+place in the client's list of nodes of the one that gave it. `steady`: a client library below it may send again by
+itself, of which there is no line.
 
 Promises: a line is there once `append` has returned, whatever happens to the client's process (not to the machine);
 a line that a kill has torn is taken for not written. Blocking calls, short ones.
@@ -16,6 +18,7 @@ a line that a kill has torn is taken for not written. Blocking calls, short ones
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Self
@@ -82,7 +85,7 @@ class Journal:
     def append(self, **entry: Any) -> None:
         """Write an entry down, and take it in. Raises OSError."""
         assert self.fd is not None
-        line = orjson.dumps(entry) + b"\n"
+        line = orjson.dumps(entry | {"at": round(time.monotonic(), 6)}) + b"\n"
         while line:
             line = line[os.write(self.fd, line) :]
         self.take(entry)

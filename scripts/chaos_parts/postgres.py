@@ -28,7 +28,7 @@ SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB", "checkpoint_timeout"
 
 _WRITES = "(backend_xid is not null or state = 'idle in transaction')"
 _BACKENDS = f"""
-select pid, {_WRITES} as writes from pg_stat_activity where application_name = 'ngos'
+select pid, {_WRITES} as writes from pg_stat_activity where application_name like 'ngos%'
 order by writes desc, state_change desc
 """
 _INSIDE = f"select 1 from pg_stat_activity where pid = %s and {_WRITES}"

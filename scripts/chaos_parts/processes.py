@@ -48,6 +48,7 @@ class Tended:
     """The ends that nobody here caused."""
     _process: subprocess.Popen[bytes] | None = None
     _killed: bool = False
+    _down_s: float = 0.0
     _finishing: signal.Signals | None = None
     _ended: trio.Event = attrs.field(factory=trio.Event)
 
@@ -62,7 +63,7 @@ class Tended:
             while True:
                 with self.log.open("ab") as log:
                     self._process = start(self.command, self.environment, log)
-                self._killed = False
+                self._killed, self._down_s = False, 0.0
                 self.lives += 1
                 if self.lives == 1:
                     task_status.started()
@@ -71,7 +72,9 @@ class Tended:
                     if not self._killed and code not in (0, -self._finishing):
                         self._note(code)
                     return
-                if not self._killed:
+                if self._killed:
+                    await trio.sleep(self._down_s)
+                else:
                     self._note(code)
                     await trio.sleep(RESTART_S)
         finally:
@@ -80,9 +83,9 @@ class Tended:
                 self._process.wait()  # killed: at once, also where it was stopped
             self._ended.set()
 
-    def kill(self) -> None:
-        """SIGKILL; the next life begins at once."""
-        self._killed = True
+    def kill(self, down_s: float = 0.0) -> None:
+        """SIGKILL; the next life begins at once, or after so long."""
+        self._killed, self._down_s = True, down_s
         self.send(signal.SIGKILL)
 
     def send(self, number: signal.Signals) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from chaos_parts.account import KINDS, Account
 from chaos_parts.faults import Done
+from chaos_parts.latency import Phase, Spread
 from chaos_parts.plan import Fault, Kind
 
 EXAMPLES = 5
@@ -23,11 +24,16 @@ EXAMPLES = 5
 
 @attrs.frozen
 class Hit:
-    """A fault that was committed. `recovery_s` is None where it did not recover."""
+    """A fault that was committed. `recovery_s` is None where it did not recover.
+
+    `begun_at`, `over_at`: seconds of the journals' clock.
+    """
 
     fault: Fault
     done: Done
     recovery_s: float | None
+    begun_at: float
+    over_at: float
 
 
 @attrs.define
@@ -36,11 +42,14 @@ class Outcome:
 
     seed: int
     planned: list[Fault]
+    nodes: int = 1
+    backplane: str = "none"
     left_out: list[Kind] = attrs.field(factory=list)
     hits: list[Hit] = attrs.field(factory=list)
     account: Account | None = None
     verified: dict[str, Any] | None = None
     verify_code: int | None = None
+    phases: list[Phase] = attrs.field(factory=list)
     failures: list[str] = attrs.field(factory=list)
     """What did not happen within its deadline, who died by himself, what the server logged as a defect."""
     seconds: float = 0.0
@@ -56,6 +65,8 @@ class Outcome:
         return {
             "good": self.good,
             "seed": self.seed,
+            "nodes": self.nodes,
+            "backplane": self.backplane,
             "seconds": round(self.seconds, 1),
             "left_out": [kind.value for kind in self.left_out],
             "plan": [_plain(fault) for fault in self.planned],
@@ -63,6 +74,7 @@ class Outcome:
                 _plain(hit.fault) | {"detail": hit.done.detail, "recovery_s": hit.recovery_s} for hit in self.hits
             ],
             "recovery": dict(recoveries(self.hits)),
+            "latency": [phase.plain() for phase in self.phases],
             "account": None if self.account is None else attrs.asdict(self.account),
             "verify": self.verified,
             "verify_exit_code": self.verify_code,
@@ -99,6 +111,8 @@ def show(console: Console, outcome: Outcome) -> None:
     for name, numbers in recoveries(outcome.hits):
         table.add_row(name, str(numbers["count"]), f"{numbers['median_s']:.3f}", f"{numbers['worst_s']:.3f}")
     console.print(table)
+    if outcome.phases:
+        _show_phases(console, outcome.phases)
     if outcome.account is not None:
         _show_account(console, outcome.account)
     if outcome.verified is not None:
@@ -109,7 +123,27 @@ def show(console: Console, outcome: Outcome) -> None:
     verdict = "all zeros" if outcome.good else "NOT GOOD"
     style = "green" if outcome.good else "red"
     faults = f"{len(outcome.hits)} fault{'' if len(outcome.hits) == 1 else 's'}"
-    console.print(f"{verdict}: seed {outcome.seed}, {faults}, {outcome.seconds:.0f} s", style=style)
+    nodes = f"{outcome.nodes} nodes ({outcome.backplane}), " if outcome.nodes > 1 else ""
+    console.print(f"{verdict}: seed {outcome.seed}, {nodes}{faults}, {outcome.seconds:.0f} s", style=style)
+
+
+def _show_phases(console: Console, phases: Sequence[Phase]) -> None:
+    """Latencies around each fault."""
+    table = Table(title="latency, milliseconds: commands; events from the reply to another node", title_justify="left")
+    for name in ("fault", "", "s", "commands", "p50", "p99", "max", "events", "p50", "p99", "max", "troubles"):
+        table.add_column(name, justify="left" if name in ("fault", "", "troubles") else "right")
+    for phase in phases:
+        fault = f"{phase.kind} {phase.detail}" if phase.name == "before" else ""
+        troubles = ", ".join(f"{why} {count}" for why, count in phase.troubles.items())
+        numbers = [*_cells(phase.commands), *_cells(phase.deliveries)]
+        style = "red" if troubles else None
+        table.add_row(fault, phase.name, f"{phase.seconds:.1f}", *numbers, troubles or "none", style=style)
+    console.print(table)
+
+
+def _cells(spread: Spread) -> list[str]:
+    numbers = (spread.p50_ms, spread.p99_ms, spread.max_ms)
+    return [f"{spread.count:,}", *("" if number is None else f"{number:,.1f}" for number in numbers)]
 
 
 def _show_verified(console: Console, verified: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 Promises: what is unanswered is sent again on a new connection or after a retryable error, with bounded backoff and
 jitter, for as long as the caller waits; each sending and each reply is in the journal first. Nothing else is sent.
+Where there are several nodes, each new connection is to the next one.
 
 There are two ways to send again after a lost connection: by ourselves, on a connection that ends when it breaks; or
 by `ngos.client`, which comes back by itself. A journal says which (`steady`), and each writer tests one.
@@ -11,6 +12,8 @@ Runs on Trio. Imports ngos.client.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -32,8 +35,9 @@ BACKOFF_AT_MOST_S = 1.0
 class Line:
     """A connection to the server, or the next one. `run` keeps it; any number of tasks send over it."""
 
-    def __init__(self, url: str, journal: Journal, rng: Random) -> None:
-        self._url = url
+    def __init__(self, urls: Sequence[str], journal: Journal, rng: Random) -> None:
+        self._urls = urls
+        self._node = 0
         self._journal = journal
         self._rng = rng
         self._client: Client | None = None
@@ -43,10 +47,11 @@ class Line:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         failures = 0
-        while True:
+        for node, url in cycle(enumerate(self._urls)):
+            self._node = node
             try:
                 async with connect(
-                    self._url,
+                    url,
                     client_id=self._journal.client_id,
                     connect_s=CONNECT_S,
                     request_s=STEADY_S if self._journal.steady else REQUEST_S,
@@ -86,7 +91,8 @@ class Line:
         while True:
             reply = await self._request(record.id, record.type, record.payload)
             if reply is not None:
-                self._journal.append(answer=record.id, type=reply.type, payload=reply.payload, replayed=reply.replayed)
+                answer = {"type": reply.type, "payload": reply.payload, "replayed": reply.replayed}
+                self._journal.append(answer=record.id, **answer, node=self._node)
                 return record.answers[-1]
             failures += 1
             await self._back_off(failures)

@@ -1,4 +1,4 @@
-"""`ngos serve` as a process that is killed and comes back on the same port.
+"""`ngos serve` as processes that are killed and come back on the same port: the nodes.
 
 Promises: the port is one that the kernel gives to no client, so nobody takes it while the server is down, and no
 client connects to itself. Short deadlines, so that a run is short. Runs on Trio.
@@ -15,9 +15,11 @@ from pathlib import Path
 from random import SystemRandom
 from urllib.request import urlopen
 
+import attrs
 import trio
 
 from chaos_parts.processes import ChaosError, NotRecovered, Tended
+from chaos_parts.proxy import Proxy
 
 START_S = 40.0
 ASK_S = 1.0
@@ -34,11 +36,37 @@ SETTINGS = {
 LOWEST_PORT = 15_000
 
 
-def tended_server(database_url: str, port: int, log: Path) -> Tended:
-    """The server, not yet running."""
-    command = [sys.executable, "-m", "ngos", "serve", "--port", str(port)]
+@attrs.frozen
+class Node:
+    """A server, and the proxy that most of its clients go through."""
+
+    server: Tended
+    port: int
+    proxy: Proxy
+
+    @property
+    def url(self) -> str:
+        """Past the proxy."""
+        return _url(self.port)
+
+    @property
+    def proxy_url(self) -> str:
+        """Through it; it must be serving."""
+        return _url(self.proxy.port)
+
+
+def _url(port: int) -> str:
+    return f"ws://127.0.0.1:{port}/ws"
+
+
+def make_node(name: str, database_url: str, backplane: str, redis_url: str | None, directory: Path) -> Node:
+    """A node, not yet running."""
+    port = quiet_port()
+    command = [sys.executable, "-m", "ngos", "serve", "--port", str(port), "--backplane", backplane]
     environment = clean_environment() | SETTINGS | {"NGOS_DATABASE_URL": database_url}
-    return Tended("server", command, environment, log)
+    if redis_url is not None:
+        environment["NGOS_REDIS_URL"] = redis_url
+    return Node(Tended(name, command, environment, directory / f"{name}.log"), port, Proxy(port))
 
 
 def clean_environment() -> dict[str, str]:
@@ -68,7 +96,7 @@ async def serving(port: int, server: Tended) -> None:
         while not await trio.to_thread.run_sync(_is_ready, port):  # noqa: ASYNC110 - a process has no event
             await trio.sleep(0.05)
         return
-    raise NotRecovered(f"the server did not get ready within {START_S:g} s: {server.last_words()}")
+    raise NotRecovered(f"{server.name} did not get ready within {START_S:g} s: {server.last_words()}")
 
 
 def _is_ready(port: int) -> bool:

@@ -100,7 +100,7 @@ async def _stop_on(signals: object, writer: Writer) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--url", required=True, nargs="+", help="nodes: each new connection is to the next one")
     parser.add_argument("--journal", required=True, type=Path)
     parser.add_argument("--client-id", required=True)
     parser.add_argument("--seed", required=True, type=int)

@@ -131,7 +131,7 @@ def test_a_silent_server_is_left(shell: Shell) -> None:
 
     async def main() -> None:
         callbacks = Callbacks(disconnected=told)
-        async with shell.connect(url, backoff=at_once(), callbacks=callbacks, request_s=0.5) as client:
+        async with shell.connect(url, backoff=at_once(), callbacks=callbacks, request_s=1.5) as client:
             with pytest.raises(RequestTimeout):
                 await client.request("quiet")
             assert State.CONNECTED is client.state

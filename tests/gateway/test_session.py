@@ -45,7 +45,7 @@ async def test_nothing_stays_of_a_subscribe_that_failed(cancelled: bool) -> None
 
     hub, history = Hub(read_extent), object()
     nobody: Any = None
-    session = Session(nobody, Refusals(), hub, history, fail, Topics(hub, (), 100))  # type: ignore[arg-type]
+    session = Session(nobody, Refusals(), hub, history, fail, Topics(hub.publish, (), 100))  # type: ignore[arg-type]
     ahead = Subscribe(topic="tokens", since=11)
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
@@ -65,7 +65,7 @@ async def test_a_topic_that_ceases_to_be_durable_meanwhile() -> None:
         return Extent("0123abcd", seq=10, pruned=0)
 
     hub, unused = Hub(read_extent), object()
-    topics = Topics(hub, ("chat.*",), 100)
+    topics = Topics(hub.publish, ("chat.*",), 100)
     nobody: Any = None
     session = Session(nobody, Refusals(), hub, unused, read_extent, topics)  # type: ignore[arg-type]
     replies: list[Any] = []

@@ -6,8 +6,10 @@ import contextvars
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 import trio
+import trio.testing
 from attrs import define, field
 
 from ngos.errors import StorageUnavailable
@@ -356,3 +358,18 @@ async def test_what_the_tails_take_in_all() -> None:
         hub.remove(names[-1], ear)
         assert hub._tails_bytes == sum(sizes[:-1])
         nursery.cancel_scope.cancel()
+
+
+async def test_an_event_without_a_number_among_numbered_ones(hub: Hub) -> None:
+    """Tries to have an ephemeral event of a node with other settings make a gap in what is kept of a durable topic."""
+    ear = Ear()
+    position = await hub.position("tokens")
+    hub.add("tokens", ear, after=position.seq)
+    topic = hub.topic("tokens")
+    assert topic is not None
+    await hub.put(topic, events(1, 1))
+    hub.offer(LoggedEvent("tokens", "", b"", None, 0, message=b'{"type":"ephemeral"}'))
+    await hub.put(topic, events(2, 1))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [1, 2] == [orjson.loads(message)["seq"] for message in ear.messages]
+    assert 2 == topic.fanned

@@ -9,6 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import trio
+from attrs import evolve
 
 from ngos.log import committer as module
 from ngos.log.committer import Committer
@@ -151,7 +152,7 @@ async def test_two_nodes_at_once(node: Node, database_url: str) -> None:
 async def test_lost_answer_of_the_commit(node: Node) -> None:
     """Tries to have an effect twice by losing the answer to its commit: what is unavailable is sent again."""
     committer = Committer(LossyPool(node.pool, losses=1), node.relay)  # type: ignore[arg-type]
-    lossy = Node(node.pool, node.hub, node.relay, committer, node.registry).peer()
+    lossy = evolve(node, committer=committer).peer()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(committer.run)
         assert "unavailable" == (await lossy.once("c", "token.update", token_id=NOBODY)).payload["code"]

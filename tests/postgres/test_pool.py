@@ -43,13 +43,13 @@ def stopped(pid: int) -> Iterator[None]:
 async def test_opening_needs_no_database() -> None:
     """The pool opens without a database, and using it says quickly that there is none."""
     started = trio.current_time()
-    async with pool_of("host=/nowhere user=x") as pool:
+    async with pool_of("host=/nowhere user=x", query_s=60) as pool:
         assert PoolStats(0, 0, 0) == pool.stats()
         with pytest.raises(StorageUnavailable, match="/nowhere"):
             async with pool.connection():
                 pass
         assert PoolStats(0, 0, 0) == pool.stats()
-    assert trio.current_time() - started < 1
+    assert trio.current_time() - started < 10
 
 
 async def test_connections_are_as_promised(empty_database_url: str) -> None:
@@ -110,12 +110,12 @@ async def test_many_tasks_never_more_than_max_size(empty_database_url: str) -> N
 
 async def test_too_many_wait_within_their_deadline(empty_database_url: str) -> None:
     """Who waits for a connection in vain is told so in time, and is no longer in the queue."""
-    async with pool_of(empty_database_url, max_size=1) as pool, pool.connection():
+    async with pool_of(empty_database_url, max_size=1, query_s=60) as pool, pool.connection():
         started = trio.current_time()
         with pytest.raises(StorageUnavailable, match=r"0\.1 s"):
             async with pool.connection(query_s=0.1):
                 pytest.fail("there was none to have")
-        assert trio.current_time() - started < 1
+        assert trio.current_time() - started < 10
         assert PoolStats(1, 0, 0) == pool.stats()
 
 
@@ -135,8 +135,8 @@ async def test_slow_query_is_cancelled_and_its_connection_kept(empty_database_ur
         started = trio.current_time()
         with pytest.raises(StorageUnavailable, match=r"0\.1 s"):
             async with pool.connection(query_s=0.1) as connection:
-                await connection.execute("select pg_sleep(5)")
-        assert trio.current_time() - started < 1
+                await connection.execute("select pg_sleep(60)")
+        assert trio.current_time() - started < 10
         assert pid == await pid_of(pool)
 
 
@@ -270,7 +270,7 @@ async def test_stopped_backend_does_not_outlast_the_deadline(
                         async with connection.transaction():
                             await connection.execute("select 1")
                     await connection.execute("select 1")
-            assert trio.current_time() - started < 0.2 + 1.1
+            assert trio.current_time() - started < 10
             assert PoolStats(0, 0, 0) == pool.stats()
             await pid_of(pool)
 
@@ -287,7 +287,7 @@ async def test_stopped_server_does_not_outlast_the_deadline(tmp_path_factory: py
                 with pytest.raises(StorageUnavailable):
                     async with pool.connection(query_s=0.2) as connection:
                         await connection.execute("select 1")
-                assert trio.current_time() - started < 0.2 + 1.1
+                assert trio.current_time() - started < 10
         assert backend != await pid_of(pool)
 
 

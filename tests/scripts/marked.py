@@ -8,6 +8,8 @@ import sys
 import uuid
 from pathlib import Path
 
+import psycopg
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -19,9 +21,11 @@ class Script:
         self._last = last
         # Not NGOS_…: scripts keep settings of that name from the servers that they start.
         self._mark = f"SCRIPT_TEST_MARK={uuid.uuid4().hex}"
+        self._name = name
+        self.pids: list[int] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*self._command, *arguments, *self._last],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -29,6 +33,8 @@ class Script:
             env=os.environ | dict([self._mark.split("=")]),
             cwd=ROOT,
         )
+        self.pids.append(process.pid)
+        return process
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
@@ -46,3 +52,13 @@ class Script:
             except OSError:
                 pass  # not ours, or gone
         return found
+
+    def directories(self) -> list[Path]:
+        """Where our runs have their files, of a script that names these by its process: others may run beside us."""
+        return [path for pid in self.pids for path in Path("/tmp").glob(f"ngos-{self._name}-{pid}-*")]
+
+    def databases(self, conninfo: str) -> list[str]:
+        """The databases of our runs, which are named as the directories are."""
+        with psycopg.connect(conninfo) as connection:
+            names = [name for (name,) in connection.execute("select datname from pg_database")]
+        return [name for name in names for pid in self.pids if name.startswith(f"ngos_bench_{pid}_")]

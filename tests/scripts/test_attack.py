@@ -13,7 +13,6 @@ from pathlib import Path
 
 import attrs
 import orjson
-import psycopg
 import pytest
 from attack_parts.account import Account, Arrived, Latency, Log, Phase, Spent, judge, make_phases, p99_ratio
 from attack_parts.kinds import KINDS
@@ -44,9 +43,7 @@ def attack(postgres_server: TestServer):
     yield attack
     assert [] == attack.processes()
     assert before >= directories()
-    with psycopg.connect(postgres_server.conninfo) as connection:
-        left = connection.execute("select datname from pg_database where datname like 'ngos_bench_%'").fetchall()
-    assert [] == left
+    assert [] == attack.databases(postgres_server.conninfo)
 
 
 def test_a_short_attack_is_told_soundly(attack: Script) -> None:

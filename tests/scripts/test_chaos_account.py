@@ -248,7 +248,7 @@ async def test_against_a_real_log(database_url: str, tmp_path: Path) -> None:
     """Tries to get a lost event, and a repeated one, past the account of a real writer at a real server."""
     journal = Journal.open(tmp_path / "w.jsonl", "w")
     async with running_server(database_url, durable_topics=("chaos.*",)) as server:
-        writer = Writer(journal, Line(server.url, journal, Random(1)), seed=1, per_s=400, slots=8)
+        writer = Writer(journal, Line([server.url], journal, Random(1)), seed=1, per_s=400, slots=8)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(writer.run)
             await until(lambda: len(journal.records) >= 150, 20.0, lambda: "it did not write")

@@ -84,6 +84,7 @@ def test_what_queries_come_to() -> None:
     found = Scrapes.of(before, after, 10.0)
     assert {frozenset(): 2.5} == evaluate("sum(rate(a_total[5m]))", found)
     assert {frozenset({("x", "2")}): 5.0} == evaluate('sum by (x) (increase(a_total{x!~"1"}[5m]))', found)
+    assert {frozenset(): 2.0} == evaluate("max(rate(a_total[5m]))", found)
     assert {frozenset(): 1.5} == evaluate("histogram_quantile(0.75, sum by (le) (rate(h_bucket[1m])))", found)
     assert [3.5 + 1] == list(evaluate("sum(g) / 2 + (3 - 2) * 1", found).values())  # type: ignore[union-attr]
 
@@ -111,7 +112,16 @@ def test_every_metric_is_shown(scrapes: Scrapes) -> None:
 
 def test_panels_say_what_they_show() -> None:
     """Tries to find a panel without title, unit or description, with a data source of its own, or on top of another."""
-    assert ["Clients", "Commands", "Log and commits", "Delivery", "Limits", "Process and loop"] == ROWS
+    assert [
+        "Clients",
+        "Commands",
+        "Log and commits",
+        "Delivery",
+        "Limits",
+        "Process and loop",
+        "Nodes",
+        "Cache",
+    ] == ROWS
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert "datasource" == variables["datasource"]["type"]
     taken: set[tuple[int, int]] = set()

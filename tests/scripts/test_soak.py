@@ -7,7 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.databases import TestServer
@@ -17,28 +16,15 @@ LIMIT_S = 60.0
 SHORT = ("--clients", "12", "--changes-per-s", "40", "--interval-s", "0.5")
 
 
-LEFT = """
-select datname from pg_database as d where datname like 'ngos_bench_%'
-and not exists (select from pg_stat_activity as a where a.datname = d.datname)
-"""
-
-
-def left(server: TestServer) -> set[str]:
-    """Databases that nobody uses; others may be soaking on the same server."""
-    with psycopg.connect(server.conninfo) as connection:
-        return {name for (name,) in connection.execute(LEFT)}
-
-
 @pytest.fixture
 def soak(postgres_server: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Runs scripts/soak; no process, no database and no file may be left behind."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    before = left(postgres_server)
     soak = Script("soak", "--database-url", postgres_server.conninfo)
     yield soak
     assert [] == soak.processes()
     assert [] == list(tmp_path.glob("ngos-*"))
-    assert before >= left(postgres_server)
+    assert [] == soak.databases(postgres_server.conninfo)
 
 
 def test_a_short_soak_is_told_soundly(soak: Script, tmp_path: Path) -> None:

@@ -11,6 +11,11 @@ import orjson
 import trio
 from attrs import define, field, frozen
 
+from ngos.backplane.line import Cluster
+from ngos.cache.answers import Cache
+from ngos.cache.heads import Heads
+from ngos.cache.memory import Memory
+from ngos.cache.shared import Shared
 from ngos.errors import StorageUnavailable
 from ngos.gateway.access import Access
 from ngos.gateway.limits import Refusals
@@ -27,6 +32,7 @@ from ngos.postgres.pool import Pool, open_pool
 from ngos.protocol import codec
 from ngos.protocol.faults import CommandFailed, unavailable
 from ngos.protocol.parcel import Parcel
+from ngos.redis import parse
 from ngos.services.experience import Experiences
 from ngos.services.graph import Graph
 from ngos.services.handlers import Call
@@ -36,6 +42,7 @@ from ngos.services.topics import Topics
 from tests.servers import settings_for
 
 PATIENCE_S = 20.0
+CLUSTER = Cluster("test", b"secret")
 
 EMPTY = """
 set synchronous_commit = off;
@@ -107,7 +114,7 @@ class Peer:
         except StorageUnavailable:
             self._answer(unavailable())
         else:
-            self._answer(Encoded(reply.TYPE, codec.dump(reply)))
+            self._answer(reply if isinstance(reply, Encoded) else Encoded(reply.TYPE, codec.dump(reply)))
         return None
 
     def offer_events(self, parcel: Parcel) -> None:
@@ -162,6 +169,7 @@ class Node:
     relay: Relay
     committer: Committer
     registry: Registry
+    cache: Cache
 
     def peer(self, name: str = "peer") -> Peer:
         return Peer(self, name)
@@ -178,9 +186,18 @@ class Node:
 
 @asynccontextmanager
 async def open_node(
-    database_url: str, *, query_s: float = 10.0, durable_topics: tuple[str, ...] = ("durable.*",)
+    database_url: str,
+    *,
+    query_s: float = 10.0,
+    durable_topics: tuple[str, ...] = ("durable.*",),
+    cache_bytes: int = 0,
+    redis_url: str | None = None,
+    is_alone: bool = True,
 ) -> AsyncIterator[Node]:
-    """Start a node; leaving stops it. What its tasks raise comes out of the block."""
+    """Start a node; leaving stops it. What its tasks raise comes out of the block.
+
+    With `cache_bytes` all answers are kept that may be, however little they cost.
+    """
     async with open_pool(database_url, max_size=4, connect_s=5.0, query_s=query_s) as pool:
 
         async def read_extent(topic: str) -> store.Extent:
@@ -189,16 +206,20 @@ async def open_node(
 
         hub = Hub(read_extent)
         relay = Relay(hub, pool)
-        committer = Committer(pool, relay)
-        topics = Topics(hub, durable_topics, 100)
+        committer = Committer(pool, relay, is_alone=is_alone)
+        topics = Topics(hub.publish, durable_topics, 100)
         history = History(pool, hub.encode)
         settings, refusals = settings_for(database_url), Refusals()
         access = Access(None, settings, refusals, time.time)
         session = Session(access, refusals, hub, history, read_extent, topics)
-        registry = Registry.of(Tokens(pool), Graph(pool), Paths(pool), Experiences(pool), topics, session)
+        shared = None if redis_url is None else Shared(parse(redis_url), age_s=60.0)
+        cache = Cache(Heads(pool), Memory(cache_bytes, age_s=60.0), shared, query_s, worth_s=0.0)
+        cached = (service(pool, cache.answer) for service in (Tokens, Graph, Paths))
+        registry = Registry.of(*cached, Experiences(pool), topics, session)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             await nursery.start(relay.run)
             await nursery.start(committer.run)
-            yield Node(pool, hub, relay, committer, registry)
+            nursery.start_soon(cache.run, CLUSTER)  # noqa: ASYNC113 - until it has a client, all are misses
+            yield Node(pool, hub, relay, committer, registry, cache)
             nursery.cancel_scope.cancel()

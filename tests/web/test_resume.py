@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import trio
+import typed_settings as ts
 
 from ngos.client.trio import connect
 from ngos.log.history import CHUNK_BYTES, PAGE_EVENTS
@@ -269,7 +270,7 @@ async def test_database_fails_amid_a_replay(server: Running, database_url: str) 
                 assert list(range(start, start + PAGE_EVENTS * 4)) == await seqs(client, PAGE_EVENTS * 4)
                 admin.execute("""
                     select pg_terminate_backend(pid) from pg_stat_activity
-                    where application_name = 'ngos' and datname = current_database()
+                    where application_name like 'ngos%' and datname = current_database()
                 """)
 
 
@@ -307,9 +308,15 @@ async def test_overtaken_by_retention(server: Running, database_url: str) -> Non
         assert not (await subscribe(client, since=last, epoch=epoch))["recovered"]
 
 
-async def test_position_of_another_node(server: Running, database_url: str) -> None:
+async def test_position_of_another_node(database_url: str) -> None:
     """Tries to be refused a position that a list on one node told, before the other node has heard of it."""
-    async with running_server(database_url) as other, client_of(other) as there, client_of(server) as here:
+    deaf: dict[str, Any] = {"backplane": "redis", "redis_url": ts.SecretStr("redis://127.0.0.1:1")}
+    async with (
+        running_server(database_url, **deaf) as one,
+        running_server(database_url, **deaf) as other,
+        client_of(other) as there,
+        client_of(one) as here,
+    ):
         assert 0 == (await subscribe(here))["seq"]
         await create(there, 3)
         await there.command("token.list", id="l")

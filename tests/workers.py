@@ -1,0 +1,75 @@
+"""The processes of a server with several workers, from outside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ngos.place import VARIABLE, Place
+from tests.daemons import LIMIT_S, Daemon, daemon
+
+
+@asynccontextmanager
+async def server_of(database_url: str, count: int, *flags: str, **options: Any) -> AsyncIterator[Daemon]:
+    """A server with so many workers; those that it leaves behind are killed."""
+    pids: set[int] = set()
+    try:
+        async with daemon(database_url, "--workers", str(count), *flags, **options) as server:
+            try:
+                yield server
+            finally:
+                pids |= set(pids_of(server).values())
+    finally:  # of a test that fails, too
+        for pid in pids:
+            kill(pid, 9)
+
+
+def pids_of(server: Daemon) -> dict[int, int]:
+    """The workers that run now: their processes by their numbers."""
+    pid = server.process.pid
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for thread in threads for child in (thread / "children").read_text().split()]
+    except OSError:  # it is over
+        return {}
+    return {place: int(child) for child in children if (place := _place(child)) is not None}
+
+
+def _place(pid: str) -> int | None:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    variables = dict(line.partition("=")[::2] for line in environment.decode("latin-1").split("\0"))
+    text = variables.get(VARIABLE)
+    return None if text is None else int(text.strip("[").partition(",")[0])
+
+
+def kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process that is nobody's child here has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with trio.fail_after(LIMIT_S):
+            await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def place(folder: Path, index: int = 0, count: int = 2, listener: int = 0, lifeline: int = 0) -> Place:
+    """A place whose descriptors are there, if of no use."""
+    return Place(index, count, listener, lifeline, False, folder)
