@@ -81,8 +81,9 @@ class Carrier(Protocol):
 class Line:
     """See the module. Without a carrier there are no others to tell, and it works.
 
-    `beat` makes the body of what a node says each second, as kind `node`, unless it `is_leaving`. `lost`: why the line
-    does not work; None: it does. `on_change` is called when that changes, with whether it works now.
+    `beat` makes the body of what a node says each second, as kind `node`, unless it `is_leaving`. `is_linked`: what is
+    sent goes out, as far as is known. `lost`: why the line does not work, which it does from the first word on that a
+    node hears of itself; None: it works. `on_change` is called when that changes, with whether it works now.
     """
 
     _carrier: Carrier | None
@@ -91,6 +92,7 @@ class Line:
     is_leaving: bool = field(init=False, default=False)
     node_id: str = field(init=False, factory=lambda: secrets.token_hex(8))
     outbox: Outbox = field(init=False, factory=Outbox)
+    is_linked: bool = field(init=False, default=False)
     lost: str | None = field(init=False)
     heard: Counter[str] = field(init=False, factory=Counter)
     forged: int = field(init=False, default=0)
@@ -101,7 +103,6 @@ class Line:
     _hearers: dict[str, Hearer] = field(init=False, factory=dict)
     _reported: set[tuple[str, str]] = field(init=False, factory=set)
     _link: trio.CancelScope = field(init=False, factory=trio.CancelScope)
-    _is_linked: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self.lost = None if self._carrier is None else NOT_YET
@@ -122,7 +123,7 @@ class Line:
 
     def send(self, kind: str, body: bytes) -> None:
         """Tell all other nodes. `body` is UTF-8 text without NUL."""
-        if self._is_linked:
+        if self.is_linked:
             self.outbox.put(kind, body)
 
     def bundle(self) -> bytes:
@@ -138,7 +139,7 @@ class Line:
 
     def linked(self) -> None:
         """The carrier listens."""
-        self._is_linked = True
+        self.is_linked = True
         self._link.deadline = trio.current_time() + LOST_S
         self._tell()  # the first that it hears of itself
 
@@ -211,8 +212,8 @@ class Line:
                     await carrier.carry(self, cluster)
             except (RedisUnavailable, StorageUnavailable) as exc:
                 reason = str(exc)
-            if self._is_linked:
-                self._is_linked, pause_s = False, FIRST_PAUSE_S
+            if self.is_linked:
+                self.is_linked, pause_s = False, FIRST_PAUSE_S
                 self.outbox.clear()
             self._set_lost(reason)
             await trio.sleep(pause_s * random.uniform(0.75, 1.25))  # noqa: S311
@@ -221,7 +222,7 @@ class Line:
     async def _beat(self) -> None:
         while True:
             await trio.sleep(BEAT_S)
-            if self._is_linked:  # else nobody would hear what it costs a look at each connection to tell
+            if self.is_linked:  # else nobody would hear what it costs a look at each connection to tell
                 self._tell()
 
     def _tell(self) -> None:

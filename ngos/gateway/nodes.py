@@ -250,9 +250,10 @@ class Nodes:
 
     async def leave(self) -> None:
         """Tell the others that this node is gone, if that is a matter of a moment."""
-        if self.line.is_alone or self.line.lost is not None:
-            return
         self.line.is_leaving = True
+        # Not only where the line works: others may have heard of this node before it heard of itself.
+        if not self.line.is_linked:
+            return
         self.line.send("bye", b"")
         with trio.move_on_after(LEAVE_S, shield=True):
             await self.line.outbox.sent_all()

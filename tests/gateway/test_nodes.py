@@ -12,7 +12,7 @@ import structlog
 import trio
 import trio.testing
 
-from ngos.backplane.line import BEAT_S, Line
+from ngos.backplane.line import BEAT_S, NOT_YET, Line
 from ngos.backplane.outbox import WAITING_BYTES
 from ngos.gateway.nodes import ANSWER_BYTES, ANSWER_S, Nodes
 from ngos.gateway.roster import GONE_S, NODES, TOPICS, Presence, Roster
@@ -38,7 +38,7 @@ def make_node() -> Nodes:
         raise NotImplementedError(topic)
 
     line = Line(Bus())
-    line._is_linked, line.lost = True, None  # as after the first word of it
+    line.is_linked, line.lost = True, None  # as after the first word of it
     return Nodes(line, Roster(), Hub(nothing))
 
 
@@ -365,7 +365,7 @@ async def test_nobody_is_asked_where_nobody_is(autojump_clock: trio.testing.Mock
     one, two = make_node(), make_node()
     assert ([], 0) == await one.ask("rows")
     meet(one, two)
-    one.line.lost = "no word of it"
+    one.line.is_linked, one.line.lost = False, "no word of it"
     assert ([], 0) == await one.ask("rows")
     await one.leave()
     assert began == trio.current_time()
@@ -386,6 +386,17 @@ async def test_who_has_left_does_not_come_back(autojump_clock: trio.testing.Mock
         one.line.linked()
         carry_over(one, two)
         nursery.cancel_scope.cancel()
+    assert {} == two.roster.present()
+
+
+async def test_a_node_that_has_not_heard_of_itself_leaves(autojump_clock: trio.testing.MockClock) -> None:
+    """Tries to have a node be counted on that leaves at once: others have heard of it, and it not yet of itself."""
+    del autojump_clock
+    one, two = make_node(), make_node()
+    one.line.lost = NOT_YET
+    meet(one, two)
+    await one.leave()
+    carry_over(one, two)
     assert {} == two.roster.present()
 
 

@@ -32,7 +32,7 @@ class Bus:
 
 def line_of(bundle_bytes: int) -> Line:
     line = Line(Bus(bundle_bytes))
-    line._is_linked = True  # as after the first word of it
+    line.is_linked = True  # as after the first word of it
     return line
 
 
