@@ -72,6 +72,8 @@ if TYPE_CHECKING:
 EMBEDDED_START_S: Final = 60.0
 MIGRATE_LOCK_S: Final = 60.0
 READY_S: Final = 2.0
+LINE_S: Final = 1.0
+"""How long the start waits for the other nodes' line, which it does without then."""
 STUCK_S: Final = 5.0
 """By how much a core task may be past the deadline of the database before it counts as stuck."""
 
@@ -163,6 +165,10 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
             async with pool.connection() as conn:
                 secret = await read_secret(conn)
             cluster.append(Cluster.of(secret, *attrs.astuple(kept.identity)))
+            identified.set()
+            # Who is let in before we hear the others, and they us, would miss what is said only once.
+            with trio.move_on_after(LINE_S):
+                await line.tried.wait()
 
         async def ask() -> list[str]:
             if verifier is not None and (reason := verifier.unready()):
@@ -177,7 +183,9 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
             return []
 
         cluster: list[Cluster] = []
+        identified = trio.Event()
         claim = Claim(conninfo, settings.backplane, settings.database_connect_s, settings.database_query_s, guard.check)
+        stack.callback(claim.give_up)
         line = Line(carrier_of(settings, conninfo, guard.check))
         hub = Hub(read_extent, deliver)
         history = History(pool, hub.encode)
@@ -226,7 +234,7 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
             await claim.run()
 
         async def keep_line() -> None:
-            await readiness.prepared.wait()
+            await identified.wait()
             await line.run(cluster[-1])
 
         async def keep_cache() -> None:

@@ -12,8 +12,9 @@ import structlog
 import trio
 import typed_settings as ts
 
-from ngos.app import App
-from ngos.backplane.line import SEND_S
+from ngos.app import App, open_app
+from ngos.backplane.line import NOT_YET, SEND_S, Cluster, Line
+from ngos.backplane.postgres import PostgresCarrier
 from ngos.client.client import Client
 from ngos.client.trio import connect
 from ngos.errors import SetupError
@@ -22,7 +23,7 @@ from ngos.postgres import claim
 from ngos.redis import open_redis, parse
 from tests.daemons import daemon
 from tests.redis_server import RedisServer, redis_server
-from tests.servers import Running, running_server
+from tests.servers import Running, running_server, settings_for
 from tests.web.wire import raw_socket
 
 LIMIT_S = 20.0
@@ -189,6 +190,31 @@ async def test_status_is_of_all(database_url: str, backplane: dict[str, Any]) ->
                 told = event.payload
                 if (2, 2, 2) == (told["connections"], told["subscriptions"], told["topics"]):
                     break
+
+
+async def test_nobody_is_let_in_before_the_line_was_tried(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to publish, or to follow, at a node that does not hear the others yet, or that has to do without them."""
+    begun, go_on = trio.Event(), trio.Event()
+    carry = PostgresCarrier.carry
+
+    async def late(self: PostgresCarrier, line: Line, cluster: Cluster) -> None:
+        begun.set()
+        await go_on.wait()
+        await carry(self, line, cluster)
+
+    monkeypatch.setattr(PostgresCarrier, "carry", late)
+    monkeypatch.setattr("ngos.app.LINE_S", LIMIT_S)
+    async with open_app(settings_for(database_url, backplane="postgres")) as app:
+        await begun.wait()
+        assert not app.readiness.prepared.is_set()
+        go_on.set()
+        await app.readiness.prepared.wait()
+        assert app.nodes.line.lost is None
+    go_on = trio.Event()
+    monkeypatch.setattr("ngos.app.LINE_S", 0.0)
+    async with open_app(settings_for(database_url, backplane="postgres")) as app:
+        await app.readiness.prepared.wait()
+        assert app.nodes.line.lost == NOT_YET
 
 
 async def test_a_node_that_dies_is_gone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

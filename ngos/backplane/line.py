@@ -83,7 +83,8 @@ class Line:
 
     `beat` makes the body of what a node says each second, as kind `node`, unless it `is_leaving`. `is_linked`: what is
     sent goes out, as far as is known. `lost`: why the line does not work, which it does from the first word on that a
-    node hears of itself; None: it works. `on_change` is called when that changes, with whether it works now.
+    node hears of itself; None: it works. `on_change` is called when that changes, with whether it works now. `tried`:
+    for the first time it has come about, or failed to.
     """
 
     _carrier: Carrier | None
@@ -94,6 +95,7 @@ class Line:
     outbox: Outbox = field(init=False, factory=Outbox)
     is_linked: bool = field(init=False, default=False)
     lost: str | None = field(init=False)
+    tried: trio.Event = field(init=False, factory=trio.Event)
     heard: Counter[str] = field(init=False, factory=Counter)
     forged: int = field(init=False, default=0)
     breaks: int = field(init=False, default=0)
@@ -105,7 +107,10 @@ class Line:
     _link: trio.CancelScope = field(init=False, factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self.lost = None if self._carrier is None else NOT_YET
+        self.lost = NOT_YET
+        if self._carrier is None:
+            self.lost = None
+            self.tried.set()
 
     @property
     def is_alone(self) -> bool:
@@ -141,7 +146,7 @@ class Line:
         """The carrier listens."""
         self.is_linked = True
         self._link.deadline = trio.current_time() + LOST_S
-        self._tell()  # the first that it hears of itself
+        self.tell()  # the first that it hears of itself
 
     def hear(self, data: bytes) -> None:
         """A bundle has come."""
@@ -223,13 +228,15 @@ class Line:
         while True:
             await trio.sleep(BEAT_S)
             if self.is_linked:  # else nobody would hear what it costs a look at each connection to tell
-                self._tell()
+                self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Say that this node is there, now and not when it is time again."""
         if not self.is_leaving:  # else who heard its `bye` would count on it again
             self.send("node", self.beat())
 
     def _set_lost(self, reason: str | None) -> None:
+        self.tried.set()
         was, self.lost = self.lost, reason
         if (was is None) == (reason is None):
             if reason is not None and reason != was:

@@ -56,19 +56,21 @@ class _Answer:
 class _Ask:
     """A question, while its answers come.
 
-    `coming`: of whom it is asked and who has not answered yet; `silent`: those of them who are not waited for.
+    `asked`: who is there to answer; `coming`: who has not answered yet; `silent`: those who are not waited for.
     """
 
     is_row: Callable[[Any], bool]
+    asked: set[str]
     coming: dict[str, _Answer]
     silent: set[str]
     rows: list[Any] = field(init=False, factory=list)
     answered: set[str] = field(init=False, factory=set)
     done: trio.Event = field(init=False, factory=trio.Event)
 
-    def forget(self, node_id: str) -> None:
-        """Wait no longer for a node."""
-        del self.coming[node_id]
+    def forget(self, *node_ids: str) -> None:
+        """Wait no longer for nodes."""
+        for node_id in node_ids:
+            del self.coming[node_id]
         self.look()
 
     def look(self) -> None:
@@ -123,8 +125,8 @@ class Nodes:
     _begun: int = field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
-        self.line.on("node", self.roster.hear)
-        self.line.on("bye", self.roster.hear_bye)
+        self.line.on("node", self._hear_node)
+        self.line.on("bye", self._hear_bye)
         self.line.on("event", self._hear_event)
         self.line.on("ask", self._hear_ask)
         self.line.on("answer", self._hear_answer)
@@ -132,11 +134,30 @@ class Nodes:
     def introduce(self, relay: Relay, connections: Connections, bulletin: Bulletin) -> None:
         """Say who hears what the other nodes say, and what this one says to them."""
         self.line.beat = lambda: bulletin.presence().to_json()
-        self.line.on_change = lambda _works: relay.doubt()
+        self.line.on_change = partial(self._line_changed, relay)
         self.line.on(wakeup.KIND, relay.hear)
         self.answer("stats", lambda _: [(len(connections.open), self._hub.counts())])
         self.answer("connections", lambda _: connections.rows())
         self.answer("broadcast", partial(_broadcast, connections))
+
+    def _line_changed(self, relay: Relay, works: bool) -> None:
+        relay.doubt()
+        if not works:  # what was asked, or answered, is lost with it
+            for ask in list(self._asks.values()):
+                ask.forget(*ask.coming)
+
+    def _hear_node(self, node_id: str, body: bytes) -> None:
+        is_new = not self.roster.knows(node_id)
+        self.roster.hear(node_id, body)
+        if is_new:  # it may be as new to them that we are here, and it would ask nobody until we say so
+            self.line.tell()
+
+    def _hear_bye(self, node_id: str, body: bytes) -> None:
+        self.roster.hear_bye(node_id, body)
+        for ask in list(self._asks.values()):
+            if node_id in ask.coming:
+                ask.asked.discard(node_id)
+                ask.forget(node_id)
 
     async def publish(self, event: LoggedEvent) -> None:
         """Send an event of an ephemeral topic to its subscribers, here and there. Waits as `Hub.publish` does."""
@@ -154,18 +175,20 @@ class Nodes:
         """Have other nodes' questions be answered."""
         self._answerers[what] = answerer
 
-    async def ask(self, what: str, question: object = None) -> tuple[list[Any], int]:
+    async def ask(self, what: str, question: object = None, *, strangers: bool = False) -> tuple[list[Any], int]:
         """Ask the other nodes: their rows, and how many of them have answered.
+
+        `strangers`: send it even where no other is known; there may be some, who have not said so yet.
 
         Takes as long as the slowest, at most ANSWER_S: who is gone, or busy, or whose answer has not come whole, is
         left out. Who has not answered is not waited for again until it says that it is there.
         """
-        asked = set(self.roster.present())
-        if not asked or self.line.lost is not None:
+        asked = set() if self.line.lost is not None else set(self.roster.present())
+        if not asked and not strangers:
             return [], 0
         ask_id, asked_at = secrets.token_hex(8), trio.current_time()
         is_row = _IS_ROW.get(what, lambda _row: True)
-        ask = _Ask(is_row, {node_id: _Answer() for node_id in asked}, self.roster.silent())
+        ask = _Ask(is_row, asked, {node_id: _Answer() for node_id in asked}, self.roster.silent())
         ask.look()
         self._asks[ask_id] = ask
         try:

@@ -81,6 +81,10 @@ class Roster:
         if node_id in self._heard or len(self._heard) < NODES:
             self._heard[node_id] = _Heard(Presence.from_json(body), trio.current_time())
 
+    def knows(self, node_id: str) -> bool:
+        """Whether a node has said that it is there, and not that it leaves."""
+        return node_id in self._heard
+
     def hear_bye(self, node_id: str, _body: bytes) -> None:
         """A node says that it leaves."""
         self._heard.pop(node_id, None)

@@ -110,8 +110,9 @@ class Claim:
 
         Who has had it before waits for nobody: who has it now came meanwhile, and is not about to end.
         """
-        if self._connection is not None:
+        if self._connection is not None and self._connection.quiet:
             return
+        self.give_up()
         try:
             connection = await connect_within(
                 self._connect_s,

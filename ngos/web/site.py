@@ -164,7 +164,8 @@ def make_site(parts: Parts) -> QuartTrio:
         publish = await _posted("broadcast")
         stamp = connections.stamp()
         recipients = connections.broadcast(publish.type, orjson.dumps(publish.payload), *stamp)
-        recipients += sum((await parts.nodes.ask("broadcast", [publish.type, publish.payload, *stamp]))[0])
+        said = [publish.type, publish.payload, *stamp]
+        recipients += sum((await parts.nodes.ask("broadcast", said, strangers=True))[0])
         return _json({"status": "broadcasted", "recipients": recipients})
 
     @site.post("/ws/publish/<topic>")

@@ -14,15 +14,17 @@ import psycopg
 import pytest
 import structlog
 import trio
+import trio.testing
 from attrs import define, field
 
 from ngos.backplane import line as line_module
 from ngos.backplane import postgres as postgres_module
 from ngos.backplane import redis as redis_module
 from ngos.backplane.bundle import pack
-from ngos.backplane.line import Carrier, Cluster, Line
+from ngos.backplane.line import LOST_S, Carrier, Cluster, Line
 from ngos.backplane.postgres import PostgresCarrier
 from ngos.backplane.redis import RedisCarrier
+from ngos.errors import RedisUnavailable
 from ngos.gateway.roster import Roster
 from ngos.redis import open_redis, parse
 from tests.redis_server import redis_server
@@ -94,6 +96,35 @@ async def carrier(request: pytest.FixtureRequest, database_url: str) -> AsyncIte
     else:
         async with redis_server() as server:
             yield lambda: on_redis(server.url)
+
+
+async def test_tried_is_what_has_come_about_or_failed(autojump_clock: trio.testing.MockClock) -> None:
+    """Tries to have who waits for the line's first try be let in before it was heard, or never where it fails."""
+    del autojump_clock
+
+    @define
+    class Quiet:
+        """Takes what it is sent, and lets nothing be heard, until it breaks."""
+
+        bundle_bytes: int = 1_000_000
+
+        async def carry(self, line: Line, _cluster: Cluster) -> None:
+            line.linked()
+            await trio.sleep(LOST_S / 2)
+            raise RedisUnavailable("it broke")
+
+    line = Line(Quiet())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.run, CLUSTER)
+        await trio.testing.wait_all_tasks_blocked()
+        assert line.is_linked
+        assert not line.tried.is_set()
+        began = trio.current_time()
+        await line.tried.wait()
+        assert LOST_S / 2 == trio.current_time() - began
+        assert "it broke" == line.lost
+        nursery.cancel_scope.cancel()
+    assert Line(None).tried.is_set()
 
 
 async def test_all_of_it_in_order(carrier: Callable[[], Carrier]) -> None:

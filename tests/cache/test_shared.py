@@ -32,8 +32,12 @@ async def redis() -> AsyncIterator[RedisServer]:
 
 
 @pytest.fixture
-async def nodes(database_url: str, redis: RedisServer) -> AsyncIterator[tuple[Node, Node]]:
-    """Two nodes that share a Redis, and know nothing of each other."""
+async def nodes(
+    database_url: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Node, Node]]:
+    """Two nodes that share a Redis, and know nothing of each other. They wait for it as long as it takes."""
+    monkeypatch.setattr("ngos.cache.shared.GET_S", LIMIT_S)
+    monkeypatch.setattr("ngos.cache.shared.SET_S", LIMIT_S)
     async with (
         open_node(database_url, cache_bytes=MIB, redis_url=redis.url) as one,
         open_node(database_url, cache_bytes=MIB, redis_url=redis.url) as other,

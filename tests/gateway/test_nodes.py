@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import attrs
 import orjson
@@ -18,6 +19,9 @@ from ngos.gateway.nodes import ANSWER_BYTES, ANSWER_S, Nodes
 from ngos.gateway.roster import GONE_S, NODES, TOPICS, Presence, Roster
 from ngos.log.hub import Hub
 from ngos.log.store import Extent
+
+if TYPE_CHECKING:
+    from ngos.log.relay import Relay
 
 
 class Bus:
@@ -39,6 +43,7 @@ def make_node() -> Nodes:
 
     line = Line(Bus())
     line.is_linked, line.lost = True, None  # as after the first word of it
+    line.beat = presence().to_json
     return Nodes(line, Roster(), Hub(nothing))
 
 
@@ -51,8 +56,8 @@ def carry_over(source: Nodes, *others: Nodes) -> None:
 
 def meet(*nodes: Nodes) -> None:
     """Have all know of each other."""
-    for node in nodes:
-        node.line.send("node", presence().to_json())
+    for node in [*nodes, *nodes]:  # the second time, what they have answered
+        node.line.tell()
         carry_over(node, *(other for other in nodes if other is not node))
 
 
@@ -329,6 +334,60 @@ async def test_who_was_killed_is_waited_for_once(autojump_clock: trio.testing.Mo
     assert ANSWER_S == trio.current_time() - began
 
 
+@pytest.mark.parametrize("ends", ["goodbye", "line"])
+async def test_an_answer_that_can_not_come(autojump_clock: trio.testing.MockClock, ends: str) -> None:
+    """Tries to have a question wait for a node that has left meanwhile, or for what was lost with our own line."""
+    del autojump_clock
+    one, two, leaving = make_node(), make_node(), make_node()
+    meet(one, two, leaving)
+    two.answer("rows", lambda _question: ["two"])
+
+    def hear() -> None:
+        if ends == "line":
+            one._line_changed(cast("Relay", Mock()), works=False)
+            return
+        carry_over(one, two)
+        carry_over(two, one)
+        leaving.line.send("bye", b"")
+        carry_over(leaving, one)
+
+    began = trio.current_time()
+    with structlog.testing.capture_logs() as logs:
+        assert ((["two"], 1) if ends == "goodbye" else ([], 0)) == await asked(one, "rows", hear)
+    assert began == trio.current_time()
+    assert set() == one.roster.silent()  # it was not they
+    missing = [] if ends == "goodbye" else [sorted(node.line.node_id for node in (two, leaving))]
+    assert missing == [line["nodes"] for line in logs]
+
+
+async def test_who_is_new_is_told_at_once() -> None:
+    """Tries to have a node that others have heard of ask nobody until the next second, because it has heard of none."""
+    one, new = make_node(), make_node()
+    new.line.tell()
+    carry_over(new, one)
+    carry_over(one, new)
+    assert {one.line.node_id} == new.roster.present().keys()
+    carry_over(new, one)
+    assert not one.line.outbox, "and that is all"
+    one.line.tell()
+    carry_over(one, new)
+    assert not new.line.outbox
+
+
+async def test_a_broadcast_reaches_strangers(autojump_clock: trio.testing.MockClock) -> None:
+    """Tries to have a broadcast not be sent to others because they have not been heard of yet, or be waited for."""
+    del autojump_clock
+    one, two = make_node(), make_node()
+    heard: list[Any] = []
+    two.answer("broadcast", lambda question: heard.append(question) or [1])
+    began = trio.current_time()
+    assert ([], 0) == await one.ask("broadcast", ["notice", {}], strangers=True)
+    assert began == trio.current_time()
+    carry_over(one, two)
+    assert [["notice", {}]] == heard
+    carry_over(two, one)  # nobody waits for it
+
+
 async def test_who_is_busy_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
     """Tries to leave out a node that was heard while it was waited for, or has come back to itself."""
     del autojump_clock
@@ -338,7 +397,8 @@ async def test_who_is_busy_is_waited_for(autojump_clock: trio.testing.MockClock)
 
     async def beat_late() -> None:
         await trio.sleep(ANSWER_S / 2)
-        meet(busy, one)
+        busy.line.tell()
+        carry_over(busy, one)
 
     def hear() -> None:
         carry_over(one, busy)
@@ -375,7 +435,6 @@ async def test_who_has_left_does_not_come_back(autojump_clock: trio.testing.Mock
     """Tries to have a node that has said goodbye be counted on again, by what it says each second or on a new line."""
     del autojump_clock
     one, two = make_node(), make_node()
-    one.line.beat = presence().to_json
     meet(one, two)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.line._beat)

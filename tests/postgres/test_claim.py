@@ -129,6 +129,21 @@ def holders(conninfo: str) -> set[int]:
     return {pid for (pid,) in rows}
 
 
+async def test_lost_before_it_is_held_it_is_taken_again(empty_database_url: str) -> None:
+    """Tries to start a server on a claim that was lost before anybody watched it."""
+    claim = claim_on(empty_database_url, "none")
+    await claim.take()
+    connection = claim._connection
+    assert connection is not None
+    await trio.to_thread.run_sync(end_others, empty_database_url)
+    await trio.lowlevel.wait_readable(connection.pgconn.socket)
+    await claim.take()
+    assert claim._connection not in (None, connection)
+    with pytest.raises(SetupError):
+        await claim_on(empty_database_url, "none").take()
+    claim.give_up()
+
+
 async def test_lost_it_is_taken_again(empty_database_url: str) -> None:
     """Tries to have a server go on without its claim, after Postgres has ended the connection that held it."""
     async with held(empty_database_url, "none"):
