@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx  # noqa: ASYNC127 - the one that the lock has
+import orjson
 import pytest
 import structlog
 import trio
@@ -19,6 +20,7 @@ from ngos.client.client import Client
 from ngos.client.trio import connect
 from ngos.errors import SetupError
 from ngos.gateway import roster
+from ngos.log.hub import CHANNEL_BATCHES
 from ngos.postgres import claim
 from ngos.redis import open_redis, parse
 from tests.daemons import daemon
@@ -114,6 +116,22 @@ async def test_ephemeral_topics(database_url: str, backplane: dict[str, Any]) ->
                 assert sorted(range(100)) == sorted(event.payload["n"] for event in heard)
                 short = [event.payload["n"] for event in heard if event.payload["n"] < 30]
                 assert list(range(30)) == short
+
+
+async def test_a_burst_of_ephemeral_events(database_url: str, backplane: dict[str, Any]) -> None:
+    """Tries to lose ephemeral events for coming together, more than may wait for its task one by one."""
+    async with (
+        nodes(database_url, 2, **backplane) as (one, two),
+        connect(two.url) as there,
+        there.subscribe("chat") as feed,
+    ):
+        for n in range(4 * CHANNEL_BATCHES):
+            event = {"id": f"e{n}", "type": "t", "timestamp": n, "topic": "chat", "payload": {"n": n}}
+            one.app.nodes.line.send("event", b"chat\n" + orjson.dumps(event))
+        with trio.fail_after(LIMIT_S):
+            heard = [(await anext(aiter(feed))).payload["n"] for _ in range(4 * CHANNEL_BATCHES)]
+        assert list(range(4 * CHANNEL_BATCHES)) == heard
+        await shows(two, "ngos_ephemeral_dropped_total 0.0")
 
 
 async def test_all_nodes_are_asked(database_url: str, backplane: dict[str, Any]) -> None:
@@ -273,6 +291,7 @@ async def test_without_the_bus_the_log_is_read(database_url: str) -> None:
             await redis.start()
             for server in (one, two):
                 await degraded(server, yes=False)
+                await acquainted(server.app, 2)
             await create(here, 3)
             await came(feed, 3, first=7)
             await shows(two, "ngos_backplane_breaks_total 1.0", "ngos_backplane_works 1.0", "ngos_nodes 2.0")
@@ -331,6 +350,9 @@ async def test_what_redis_is_told_by_strangers(database_url: str) -> None:
             channel = await channel_of(redis)
             for body in (b'["chat"]', b"0" * 48 + b'[["event",9]]\nchat\n{}', b"\xff" * 100):
                 await say(redis, channel, body)
+            with trio.fail_after(LIMIT_S):
+                while one.app.nodes.line.forged < 3:  # noqa: ASYNC110 - Redis may tell its subscribers last
+                    await trio.sleep(0.01)
             await here.request("publish", {"topic": "chat", "type": "true"})
             with trio.fail_after(LIMIT_S):
                 assert "true" == (await anext(aiter(feed))).type

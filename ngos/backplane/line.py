@@ -83,13 +83,15 @@ class Line:
 
     `beat` makes the body of what a node says each second, as kind `node`, unless it `is_leaving`. `is_linked`: what is
     sent goes out, as far as is known. `lost`: why the line does not work, which it does from the first word on that a
-    node hears of itself; None: it works. `on_change` is called when that changes, with whether it works now. `tried`:
-    for the first time it has come about, or failed to.
+    node hears of itself; None: it works. `on_change` is called when that changes, with whether it works now, and
+    `on_heard` when all parts of a bundle were given to who hears them. `tried`: for the first time the line has come
+    about, or failed to.
     """
 
     _carrier: Carrier | None
     beat: Callable[[], bytes] = field(init=False, default=lambda: b"")
     on_change: Callable[[bool], None] = field(init=False, default=lambda _works: None)
+    on_heard: Callable[[], None] = field(init=False, default=lambda: None)
     is_leaving: bool = field(init=False, default=False)
     node_id: str = field(init=False, factory=lambda: secrets.token_hex(8))
     outbox: Outbox = field(init=False, factory=Outbox)
@@ -177,6 +179,7 @@ class Line:
             except Exception as exc:
                 # Said otherwise by a node of another version, or our defect: what is durable comes by the log.
                 self._not_understood(kind, node_id, exc)
+        self.on_heard()
 
     def _not_understood(self, kind: str, node_id: str, exc: Exception) -> None:
         """Report it once: such a node says it again each second, or with each commit."""

@@ -123,11 +123,13 @@ class Nodes:
     _asks: dict[str, _Ask] = field(init=False, factory=dict)
     _rounds: dict[str, _Round] = field(init=False, factory=dict)
     _begun: int = field(init=False, default=0)
+    _events: dict[str, list[LoggedEvent]] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.line.on("node", self._hear_node)
         self.line.on("bye", self._hear_bye)
         self.line.on("event", self._hear_event)
+        self.line.on_heard = self._offer_events
         self.line.on("ask", self._hear_ask)
         self.line.on("answer", self._hear_answer)
 
@@ -169,7 +171,14 @@ class Nodes:
         topic, _, message = body.partition(b"\n")
         if not (message.startswith(b"{") and message.endswith(b"}")):
             raise ValueError("an event without its message, or half of it")
-        self._hub.offer(LoggedEvent(topic.decode(), "", b"", None, 0, message=message))
+        event = LoggedEvent(topic.decode(), "", b"", None, 0, message=message)
+        self._events.setdefault(event.topic, []).append(event)
+
+    def _offer_events(self) -> None:
+        # All of a bundle at once: no task has a turn while it is heard, and one by one they would find no more room.
+        for topic, events in self._events.items():
+            self._hub.offer(topic, events)
+        self._events.clear()
 
     def answer(self, what: str, answerer: Answerer) -> None:
         """Have other nodes' questions be answered."""

@@ -168,18 +168,18 @@ class Hub:
         if topic is not None:
             await self.put(topic, (event,), trio.current_time())
 
-    def offer(self, event: LoggedEvent) -> None:
-        """Send an event of an ephemeral topic that another node has published; without room, it is dropped.
+    def offer(self, name: str, events: Sequence[LoggedEvent]) -> None:
+        """Send events of an ephemeral topic that another node has published; without room, they are dropped.
 
-        So it is where the topic is durable here, as it may be for that node no longer, or not yet: among events with
+        So they are where the topic is durable here, as it may be for that node no longer, or not yet: among events with
         numbers, one without would be a gap in what is kept of them.
         """
-        topic = self._topics.get(event.topic)
+        topic = self._topics.get(name)
         if topic is not None and not topic.closed and topic.relayed is None and topic.first_read is None:
             try:
-                topic.send.send_nowait(((event,), trio.current_time()))
+                topic.send.send_nowait((events, trio.current_time()))
             except trio.WouldBlock:
-                self.ephemeral_dropped += 1
+                self.ephemeral_dropped += len(events)
 
     async def put(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float | None = None) -> None:
         """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them.

@@ -368,7 +368,7 @@ async def test_an_event_without_a_number_among_numbered_ones(hub: Hub) -> None:
     topic = hub.topic("tokens")
     assert topic is not None
     await hub.put(topic, events(1, 1))
-    hub.offer(LoggedEvent("tokens", "", b"", None, 0, message=b'{"type":"ephemeral"}'))
+    hub.offer("tokens", [LoggedEvent("tokens", "", b"", None, 0, message=b'{"type":"ephemeral"}')])
     await hub.put(topic, events(2, 1))
     await trio.testing.wait_all_tasks_blocked()
     assert [1, 2] == [orjson.loads(message)["seq"] for message in ear.messages]
