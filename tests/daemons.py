@@ -28,6 +28,7 @@ class Daemon:
     http: str
     stderr: bytearray = field(factory=bytearray)
     _said_more: trio.Event = field(factory=trio.Event)
+    _said_all: trio.Event = field(factory=trio.Event)
 
     async def is_ready(self) -> None:
         """Wait for its address."""
@@ -42,9 +43,11 @@ class Daemon:
         self.url = self.http.replace("http", "ws") + "/ws"
 
     async def ends(self) -> int:
-        """Wait for the exit code."""
+        """Wait for the exit code, and for all that it has said."""
         with trio.fail_after(LIMIT_S):
-            return await self.process.wait()
+            code = await self.process.wait()
+            await self._said_all.wait()
+            return code
 
     async def says(self, text: str, times: int = 1) -> None:
         """Wait until so many whole lines of its standard error have a text."""
@@ -63,6 +66,7 @@ class Daemon:
             self.stderr += data
             self._said_more.set()
             self._said_more = trio.Event()
+        self._said_all.set()
 
     def memory_bytes(self, which: str = "VmRSS") -> int:
         """Its memory now, or with `VmHWM` the most that it ever had."""

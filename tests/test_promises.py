@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,7 +13,7 @@ import trio
 from ngos.client.errors import CommandError
 from ngos.client.trio import Client, connect
 from tests.servers import Running, running_server
-from tests.web.test_readiness import own_postgres, postmaster_of
+from tests.web.test_readiness import own_postgres, stop
 from tests.web.wire import raw_socket
 
 DEADLINE_S = 1.0
@@ -82,11 +81,10 @@ async def test_postgres_goes_away_under_load(fault: str) -> None:
             nursery.start_soon(create_for_ever, client)
         for _ in range(100):  # it is under load
             await anext(aiter(events))
-        postmaster = postmaster_of(conninfo)
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        pids = [postmaster, *map(int, children)]
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+        pids = stop(conninfo)
+        if fault == "killed":
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
         with trio.fail_after(10):
             while not refused:
                 await trio.testing.wait_all_tasks_blocked()

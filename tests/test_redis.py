@@ -182,7 +182,7 @@ async def test_sentinel() -> None:
     """Tries to lose the backplane for good when the server that Sentinel named dies, and another takes its place."""
     async with redis_server() as first, redis_server("--replicaof", "127.0.0.1", str(first.port)) as second:
         watched = (
-            f"sentinel monitor main 127.0.0.1 {first.port} 1\nsentinel down-after-milliseconds main 500\n"
+            f"sentinel monitor main 127.0.0.1 {first.port} 1\nsentinel down-after-milliseconds main 60000\n"
             "sentinel failover-timeout main 2000\n"
         )
         async with redis_server("--sentinel", config=watched) as sentinel:
@@ -192,6 +192,9 @@ async def test_sentinel() -> None:
             async with lines(on_redis(url), on_redis(url)) as (one, two):
                 one.line.send("t", b"before")
                 assert [b"before"] == await two.has(1)
+                # Not before: it would take one that stands still for a moment for one that is gone.
+                async with open_redis(parse(sentinel.url)) as client:
+                    await client.sentinel_set("main", "down-after-milliseconds", 500)
                 await first.kill()
                 await one.works(yes=False)
                 await one.works()

@@ -19,7 +19,7 @@ from ngos.client.trio import connect
 from ngos.daemon import HTTP_DRAIN_S
 from ngos.errors import SetupError
 from ngos.tracing import FLUSH_S, LINKS, Traces, open_traces, traces_of
-from tests.daemons import daemon
+from tests.daemons import LIMIT_S, daemon
 from tests.web.wire import raw_socket
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -116,16 +116,22 @@ async def collector(nursery: trio.Nursery) -> AsyncIterator[tuple[str, trio.Memo
 async def test_through_a_server(database_url: str, collector: tuple[str, Any], nursery: trio.Nursery) -> None:
     """Tries to find a span missing on its way to a collector, or in one what a client has sent."""
     url, spans = collector
-    async with daemon(database_url, "--traces-url", url, "--traces-share", "1") as server:
+    # They leave before the end, which does not wait for long.
+    environment = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
+    flags = ("--traces-url", url, "--traces-share", "1")
+    found = []
+    async with daemon(database_url, *flags, environment=environment) as server:
         async with raw_socket(server.http) as socket:
             await socket.message()
             for type_, payload in (("token.create", {"type": "geheim"}), ("token.get", {"token_id": "geheim"})):
                 context = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
                 await socket.command(type_, payload, id="1-geheim", **context)
                 await socket.message()
+        with trio.fail_after(LIMIT_S):
+            while len(found) < 2:
+                found.append(await spans.receive())
         server.process.terminate()
         assert 0 == await server.ends()
-    found = []
     while spans.statistics().current_buffer_used:
         found.append(spans.receive_nowait())
     by_name = {span.name: span for span in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,19 @@ async def server_of(database_url: str, count: int, *flags: str, **options: Any) 
 
 def pids_of(server: Daemon) -> dict[int, int]:
     """The workers that run now: their processes by their numbers."""
-    pid = server.process.pid
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [child for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:  # it is over
-        return {}
+    before = None
+    while before != (children := _children_of(server.process.pid)):  # they move to another thread as theirs ends
+        before = children
     return {place: int(child) for child in children if (place := _place(child)) is not None}
+
+
+def _children_of(pid: int) -> set[str]:
+    """Those of each of its threads."""
+    children: set[str] = set()
+    for thread in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):  # it has ended
+            children.update(thread.read_text().split())
+    return children
 
 
 def _place(pid: str) -> int | None:

@@ -38,8 +38,9 @@ class Way:
         path = self._folder / ".s.PGSQL.5432"
         with trio.CancelScope() as self._scope:
             plain = socket.socket(socket.AF_UNIX)
-            plain.bind(str(path))
+            plain.bind(f"{path}.new")
             plain.listen(64)
+            Path(f"{path}.new").rename(path)  # who finds it is let in
             try:
                 task_status.started()
                 await trio.serve_listeners(self._forward, [trio.SocketListener(trio.socket.from_stdlib_socket(plain))])

@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -32,12 +32,19 @@ async def own_postgres() -> AsyncIterator[str]:
             yield conninfo
 
 
-def postmaster_of(conninfo: str) -> int:
-    """The process id of a Postgres."""
+def stop(conninfo: str) -> list[int]:
+    """Stop all processes of a Postgres, the postmaster first: it starts no more then, and none of them ends."""
     with psycopg.connect(conninfo) as connection:
         row = connection.execute("select pg_read_file('postmaster.pid')").fetchone()
     assert row is not None
-    return int(row[0].splitlines()[0])
+    postmaster = int(row[0].splitlines()[0])
+    stopped = []
+    os.kill(postmaster, signal.SIGSTOP)
+    for pid in (postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())):
+        with suppress(ProcessLookupError):  # it was about to end, as that of the question above
+            os.kill(pid, signal.SIGSTOP)
+            stopped.append(pid)
+    return stopped
 
 
 async def status(server: Running, path: str) -> int:
@@ -52,10 +59,7 @@ async def test_a_database_that_hangs() -> None:
         connect(server.url) as client,
     ):
         await client.create_token()
-        pids = [postmaster_of(conninfo)]
-        pids += [int(pid) for pid in Path(f"/proc/{pids[0]}/task/{pids[0]}/children").read_text().split()]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = stop(conninfo)
         try:
             for path in ("/readyz", "/healthz"):
                 with trio.fail_after(5):
