@@ -85,7 +85,7 @@ class Hub:
     async def position(self, name: str) -> Position:
         """The position that a subscription to a durable topic starts behind, if `add` is called before a checkpoint.
 
-        It is at or after every change that was answered. Raises StorageUnavailable.
+        It is at or after every change that this node has answered, or heard of. Raises StorageUnavailable.
         """
         while True:
             topic = self._open(name)
