@@ -150,6 +150,7 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
                 return await store.read_extent(conn, topic, topics.most_durable)
 
         async def prepare() -> None:
+            await claim.take()  # first: who is not let in by others changes nothing under them
             made = await migrate(conninfo, connect_s=settings.database_connect_s, lock_s=MIGRATE_LOCK_S)
             if made.applied:
                 _log.info("schema.migrated", version=made.to_version, applied=list(made.applied))
@@ -161,7 +162,7 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
                 hint = "a restore may go unseen: see docs/operating.md"
                 _log.warning("database.identity_unknown", parts=unknown, hint=hint)
             guard.expect(kept.identity)
-            await claim.take()
+            await claim.check()
             async with pool.connection() as conn:
                 secret = await read_secret(conn)
             cluster.append(Cluster.of(secret, *attrs.astuple(kept.identity)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx  # noqa: ASYNC127 - the one that the lock has
 import orjson
+import psycopg
 import pytest
 import structlog
 import trio
@@ -368,6 +369,20 @@ async def channel_of(redis: RedisServer) -> str:
 async def say(redis: RedisServer, channel: str, body: bytes) -> None:
     async with open_redis(parse(redis.url)) as client:
         await client.publish(channel, body)
+
+
+async def test_who_is_refused_changes_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have the log of a running server get new epochs by a second one, which is not let in."""
+    monkeypatch.setattr(claim, "WAIT_S", 0.0)
+    async with running_server(database_url) as first, connect(first.url) as client:
+        with psycopg.connect(database_url, autocommit=True) as db:
+            db.execute("update ngos_identity set doubt = 'somebody''s'")
+            before = db.execute("select topic, epoch from topics order by topic").fetchall()
+            with pytest.RaisesGroup(pytest.RaisesExc(SetupError, match="another server"), flatten_subgroups=True):
+                async with running_server(database_url):
+                    raise AssertionError("it was let in")
+            assert before == db.execute("select topic, epoch from topics order by topic").fetchall()
+        await create(client, 1)
 
 
 async def test_a_second_server_alone_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,9 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from ngos.errors import SetupError, StorageUnavailable
+from ngos.errors import SetupError, StorageRefused, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
-from ngos.postgres.pool import Configure, connect_within
+from ngos.postgres.pool import Configure, connect_first
 
 MODES: Final = ("none", "postgres", "redis")
 WAIT_S: Final = 5.0
@@ -106,7 +106,8 @@ class Claim:
     _name: str = field(init=False, factory=lambda: f"ngos claim {secrets.token_hex(8)}")
 
     async def take(self) -> None:
-        """Take it. Raises StorageUnavailable; SetupError, the operator's fault, where others have it for WAIT_S.
+        """Take it. Raises StorageUnavailable; StorageRefused, where the database does not let us in; SetupError, the
+        operator's fault, where others have it for WAIT_S.
 
         Who has had it before waits for nobody: who has it now came meanwhile, and is not about to end.
         """
@@ -114,7 +115,7 @@ class Claim:
             return
         self.give_up()
         try:
-            connection = await connect_within(
+            connection = await connect_first(
                 self._connect_s,
                 self._conninfo,
                 query_s=self._query_s,
@@ -133,6 +134,19 @@ class Claim:
                     connection.close_now()
         except psycopg.Error as exc:
             raise StorageUnavailable(" ".join(str(exc).split()) or type(exc).__name__) from exc
+
+    async def check(self) -> None:
+        """Look again, by `configure`, whether it is on the database that is meant. StorageUnavailable: it is not."""
+        if self._connection is None:
+            raise StorageUnavailable("the claim on the database was lost")
+        try:
+            with trio.move_on_after(self._query_s):
+                await self._configure(self._connection)
+                return
+        except psycopg.Error as exc:
+            self.give_up()
+            raise StorageUnavailable(" ".join(str(exc).split()) or type(exc).__name__) from exc
+        raise StorageUnavailable("no answer from the database, asked which it is")
 
     async def _take(self, connection: TrioConnection[Any]) -> None:
         give_up_at = trio.current_time() + (0.0 if self._was_held else WAIT_S)
@@ -183,7 +197,9 @@ class Claim:
                 await self._until_lost()
                 _log.warning("claim.lost", hint="it is taken again as soon as the database is there")
                 while self._connection is None:
-                    with suppress(StorageUnavailable):  # which others say, who need the database for more than this
+                    with suppress(
+                        StorageUnavailable, StorageRefused
+                    ):  # which others say, who need the database for more than this
                         await self.take()
                     if self._connection is None:
                         await trio.sleep(RETRY_S)

@@ -20,10 +20,10 @@ import psycopg
 import trio
 from psycopg.rows import TupleRow
 
-from ngos.errors import SchemaError, StorageRefused, StorageUnavailable
+from ngos.errors import SchemaError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 from ngos.postgres.identity import Kept, keep
-from ngos.postgres.pool import connect_within, is_refusal, is_unavailable
+from ngos.postgres.pool import connect_first, is_unavailable
 
 MIN_POSTGRES = 14
 ENCODING = "UTF8"
@@ -86,7 +86,7 @@ async def migrate(
     """
     migrations = read_migrations(directory)
     try:
-        async with await _connect(connect_s, conninfo) as connection:
+        async with await connect_first(connect_s, conninfo, query_s=connect_s) as connection:
             _check_postgres(connection.info.server_version)
             if (encoding := other_encoding(connection)) is not None:
                 raise SchemaError(
@@ -109,18 +109,6 @@ async def migrate(
         if is_unavailable(error):
             raise StorageUnavailable(text) from error
         raise SchemaError(f"the schema can't be brought up to date: {text}") from error
-
-
-async def _connect(connect_s: float, conninfo: str) -> TrioConnection[TupleRow]:
-    try:
-        return await connect_within(connect_s, conninfo, query_s=connect_s)
-    except psycopg.ProgrammingError as error:
-        # Not its text: that has parts of the address, and so perhaps of a password.
-        raise StorageRefused("the database's address can't be read: postgresql://user:password@host/name") from error
-    except psycopg.Error as error:
-        if is_refusal(error):
-            raise StorageRefused(f"can't use the database: {' '.join(str(error).split())}") from error
-        raise
 
 
 def read_migrations(directory: Traversable | None = None) -> tuple[Migration, ...]:

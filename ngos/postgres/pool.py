@@ -20,7 +20,7 @@ import trio
 from psycopg.rows import TupleRow
 
 from ngos.distribution import FAST_S, Distribution
-from ngos.errors import StorageContention, StorageUnavailable
+from ngos.errors import StorageContention, StorageRefused, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 
 Configure = Callable[[TrioConnection[TupleRow]], Awaitable[None]]
@@ -249,6 +249,19 @@ async def connect_within(
     with trio.move_on_after(connect_s):
         return await connect(conninfo, query_s=query_s, configure=configure, keepalives=keepalives)
     raise StorageUnavailable(f"no connection to the database within {connect_s:g} s")
+
+
+async def connect_first(connect_s: float, conninfo: str, **options: Any) -> TrioConnection[TupleRow]:
+    """As `connect_within`, and StorageRefused, its text without secrets, where waiting will not mend it."""
+    try:
+        return await connect_within(connect_s, conninfo, **options)
+    except psycopg.ProgrammingError as error:
+        # Not its text: that has parts of the address, and so perhaps of a password.
+        raise StorageRefused("the database's address can't be read: postgresql://user:password@host/name") from error
+    except psycopg.Error as error:
+        if is_refusal(error):
+            raise StorageRefused(f"can't use the database: {_one_line(error)}") from error
+        raise
 
 
 def is_unavailable(error: psycopg.Error) -> bool:
