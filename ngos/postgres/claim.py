@@ -21,7 +21,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from ngos.errors import SetupError, StorageRefused, StorageUnavailable
+from ngos.errors import SetupError, StorageError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
 from ngos.postgres.pool import Configure, connect_first
 
@@ -197,9 +197,7 @@ class Claim:
                 await self._until_lost()
                 _log.warning("claim.lost", hint="it is taken again as soon as the database is there")
                 while self._connection is None:
-                    with suppress(
-                        StorageUnavailable, StorageRefused
-                    ):  # which others say, who need the database for more than this
+                    with suppress(StorageError):  # which others say, who need the database for more than this
                         await self.take()
                     if self._connection is None:
                         await trio.sleep(RETRY_S)
