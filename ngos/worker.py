@@ -125,8 +125,9 @@ class Worker:
         path = self.place.folder / f"notify-{self.place.index}"
         path.unlink(missing_ok=True)
         self._fed = trio.Event()
-        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes:
-            await notes.bind(str(path))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes:
+            notes.bind(str(path))
+            notes.setblocking(False)
             variables = {
                 **os.environ,
                 **self._environment,
@@ -150,6 +151,7 @@ class Worker:
                     nursery.start_soon(self._watch, process)
                     await process.wait()
                     nursery.cancel_scope.cancel()
+                self._hear_last(notes)
             finally:
                 if process.returncode is None:
                     _log.warning("worker.killed", worker=self.place.index, said=self.status)
@@ -188,16 +190,28 @@ class Worker:
         is_fed, self._fed = self._fed.is_set(), trio.Event()
         return is_fed
 
-    async def _heed(self, notes: trio.socket.SocketType) -> None:
+    async def _heed(self, notes: socket.socket) -> None:
         while True:
-            note = await notes.recv(NOTE_BYTES)
-            for line in note.decode("ascii", "replace").splitlines():
-                self._take(line)
+            await trio.lowlevel.wait_readable(notes)
+            self._hear(notes.recv(NOTE_BYTES))
             self.spoke.set()
             if self._pending_reload:
                 self._pending_reload = False
                 self._signal(signal.SIGHUP)
             self._changed()
+
+    def _hear_last(self, notes: socket.socket) -> None:
+        """Take what it had said when it ended: whether it was ready decides what its end means for the others."""
+        self._leaves, self._is_silent = True, False  # nobody is sent to it any more, whatever it says
+        try:
+            while True:
+                self._hear(notes.recv(NOTE_BYTES))
+        except BlockingIOError:
+            pass  # that was all
+
+    def _hear(self, note: bytes) -> None:
+        for line in note.decode("ascii", "replace").splitlines():
+            self._take(line)
 
     def _take(self, line: str) -> None:
         name, _, value = line.partition("=")

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 import trio
 
 from ngos.client.callbacks import Callbacks
@@ -358,6 +359,34 @@ sys.exit(main())
             assert 200 == (await request(server.http, "GET", "/livez")).status
         server.process.terminate()
         assert 0 == await server.ends(), server.log
+
+
+async def test_who_ends_before_it_was_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have all end because of a worker that had been ready, or its last words lost, by its ending at once."""
+
+    async def heed(_self: Worker, _notes: socket.socket) -> None:
+        await trio.sleep_forever()  # as where it has not had its turn before the end is noticed
+
+    def changed() -> None:
+        if worker.status.startswith("ended"):
+            worker.stop()
+
+    program = """
+import os, socket, sys
+told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for note in (b"STATUS=starting", b"READY=1", b"WATCHDOG=1", b"STATUS=no room left"):
+    told.sendto(note, os.environ["NOTIFY_SOCKET"])
+sys.exit(2)
+"""
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", program])
+    monkeypatch.setattr(Worker, "_heed", heed)
+    failed: list[int] = []
+    worker = Worker(place(tmp_path), {}, 600.0, changed, failed.append)
+    with structlog.testing.capture_logs() as lines, trio.fail_after(LIMIT_S):
+        await worker.run()
+    assert [] == failed
+    (ended,) = lines
+    assert ("worker.ended", "exit code 2", "no room left") == (ended["event"], ended["exit"], ended["said"])
 
 
 async def test_a_worker_that_cannot_be_started(database_url: str) -> None:
