@@ -8,6 +8,7 @@ Imports `ngos.place`.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -32,8 +33,8 @@ HEAR_S: Final = 0.5
 KILLED_S: Final = 5.0
 """What the kernel may take to end a process that was killed."""
 STABLE_S: Final = 10.0
-"""Who has served for so long is replaced at once; of others, the second in a row and the next wait for PAUSE_S, then
-twice that, up to LONGEST_PAUSE_S."""
+"""Who has been ready for so long is replaced at once; of others, the second in a row and the next wait for PAUSE_S,
+then twice that, up to LONGEST_PAUSE_S."""
 PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 4.0
 NOTE_BYTES: Final = 4096
@@ -64,6 +65,7 @@ class Worker:
     reloading: bool = field(init=False, default=False)
     status: str = field(init=False, default="starting")
     _was_ready: bool = field(init=False, default=False)
+    _ready_at: float = field(init=False, default=math.inf)
     _pending_reload: bool = field(init=False, default=False)
     _leaves: bool = field(init=False, default=False)
     _is_silent: bool = field(init=False, default=False)
@@ -92,10 +94,11 @@ class Worker:
             if exit_code in _IN_VAIN and not self._was_ready:
                 self._failed(exit_code)
                 return
-            lasted_s = trio.current_time() - since
-            failures = 0 if lasted_s > STABLE_S else failures + 1
+            now = trio.current_time()
+            # Not since it was started: where that takes long, a crash loop would have no pauses.
+            failures = 0 if now - self._ready_at > STABLE_S else failures + 1
             pause_s = min(PAUSE_S * 2 ** (failures - 2), LONGEST_PAUSE_S) if failures > 1 else 0.0
-            line = {"worker": self.place.index, "exit": _told(exit_code), "after_s": round(lasted_s, 1)}
+            line = {"worker": self.place.index, "exit": _told(exit_code), "after_s": round(now - since, 1)}
             _log.error("worker.ended", **line, said=self.status, again_in_s=pause_s)
             self.status = f"ended by {_told(exit_code)}"
             self._changed()
@@ -124,7 +127,7 @@ class Worker:
         """One process from its start to its end; returns its exit code, or, negative, the signal that ended it."""
         path = self.place.folder / f"notify-{self.place.index}"
         path.unlink(missing_ok=True)
-        self._fed = trio.Event()
+        self._fed, self._ready_at = trio.Event(), math.inf
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes:
             notes.bind(str(path))
             notes.setblocking(False)
@@ -226,6 +229,7 @@ class Worker:
             case "READY":
                 self.ready = self._was_ready = True
                 self.reloading = False
+                self._ready_at = min(self._ready_at, trio.current_time())  # it is said after a reload, too
             case "STOPPING":
                 self.serves = self.ready = False
                 self._leaves = True

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
+from trio.testing import MockClock
 
 from ngos.client.callbacks import Callbacks
 from ngos.client.errors import ConnectionLost
@@ -26,12 +27,12 @@ from ngos.listening import listen, listen_together
 from ngos.place import VARIABLE, Place, share
 from ngos.status import look
 from ngos.steering import steer
-from ngos.worker import Worker
+from ngos.worker import STABLE_S, Worker
 from tests.daemons import LIMIT_S, daemon
 from tests.servers import settings_for
 from tests.systemd import ACTIVATED, notify_socket
 from tests.web.wire import RawSocket, origin_of, raw_socket, request
-from tests.workers import gone, pids_of, place, server_of
+from tests.workers import Process, gone, pids_of, place, server_of
 
 _CONNECTIONS = re.compile(r'^ngos_connections{worker="."} (\S+)', re.MULTILINE)
 CLIENTS = 20
@@ -387,6 +388,42 @@ sys.exit(2)
     assert [] == failed
     (ended,) = lines
     assert ("worker.ended", "exit code 2", "no room left") == (ended["event"], ended["exit"], ended["said"])
+
+
+@pytest.mark.parametrize(
+    ("served_s", "pauses"),
+    [(0.0, [0.0, 0.25, 0.5, 1.0]), (STABLE_S + 1, [0.0, 0.0, 0.0, 0.0])],
+    ids=["dies when it is ready", "has served"],
+)
+async def test_who_starts_slowly_and_dies(
+    served_s: float, pauses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Tries to have a crash loop without pauses where the start takes long, or pauses after each long life."""
+
+    async def live(worker: Process) -> None:
+        await trio.sleep(2 * STABLE_S)
+        said("READY=1")
+        await trio.sleep(served_s)
+        said("READY=1")  # as after a reload
+        worker.ends(3)
+
+    def said(note: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.sendto(note.encode(), str(tmp_path / "notify-0"))
+
+    async def open_process(*_arguments: object, **_options: object) -> Process:
+        process = Process()
+        nursery.start_soon(live, process)
+        return process
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", open_process)
+    worker = Worker(place(tmp_path), {}, 600.0, lambda: None, lambda _exit_code: None)
+    with structlog.testing.capture_logs() as lines:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.run)
+            await trio.sleep(5 * (2 * STABLE_S + served_s) - 1)
+            nursery.cancel_scope.cancel()
+    assert pauses == [line["again_in_s"] for line in lines if line["event"] == "worker.ended"]
 
 
 async def test_a_worker_that_cannot_be_started(database_url: str) -> None:

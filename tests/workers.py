@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from attrs import define, field
 
 from ngos.place import VARIABLE, Place
 from tests.daemons import LIMIT_S, Daemon, daemon
@@ -79,3 +80,27 @@ async def gone(pid: int) -> None:
 def place(folder: Path, index: int = 0, count: int = 2, listener: int = 0, lifeline: int = 0) -> Place:
     """A place whose descriptors are there, if of no use."""
     return Place(index, count, listener, lifeline, False, folder)
+
+
+@define(eq=False)
+class Process:
+    """What a process is to a `Worker`, as a double: it ends as its test says, or when it is killed."""
+
+    returncode: int | None = None
+    signals: list[int] = field(factory=list)
+    _over: trio.Event = field(init=False, factory=trio.Event)
+
+    async def wait(self) -> int:
+        await self._over.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def kill(self) -> None:
+        self.ends(-9)
+
+    def ends(self, exit_code: int) -> None:
+        self.returncode = exit_code
+        self._over.set()
