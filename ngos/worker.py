@@ -75,6 +75,12 @@ class Worker:
 
     async def run(self) -> None:
         """Keep somebody in the place until `stop`. Cancelled, it kills him."""
+        try:
+            await self._keep()
+        finally:
+            self.spoke.set()  # who waits for a word waits for nobody: there may never have been anybody to say it
+
+    async def _keep(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             since = trio.current_time()

@@ -16,18 +16,20 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ngos.client.callbacks import Callbacks
 from ngos.client.errors import ConnectionLost
 from ngos.client.trio import connect
-from ngos.config import MIB
+from ngos.config import MIB, Settings
 from ngos.errors import SetupError
 from ngos.listening import listen, listen_together
 from ngos.place import VARIABLE, Place, share
 from ngos.status import look
 from ngos.steering import steer
+from ngos.systemd import Notifier
 from ngos.worker import STABLE_S, Worker
+from ngos.workers import Supervisor
 from tests.daemons import LIMIT_S, daemon
 from tests.servers import settings_for
 from tests.systemd import ACTIVATED, notify_socket
@@ -441,6 +443,36 @@ async def test_a_worker_that_cannot_be_started(database_url: str) -> None:
         assert {0, 1} == set(pids_of(server))
         server.process.terminate()
         assert 0 == await server.ends(), server.log
+
+
+@pytest.mark.parametrize("when", ["before the first begins", "while it can't be started"])
+async def test_a_stop_without_a_first_worker(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Tries to have the end wait for the first word of a worker that has never lived, and never will."""
+
+    async def live(_self: Worker) -> int:
+        await trio.lowlevel.checkpoint()
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Worker, "_live", live)
+    supervisor, began = _supervisor(tmp_path), trio.current_time()
+    if when == "before the first begins":
+        supervisor._end("x")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor._keep_all)
+        await wait_all_tasks_blocked()
+        if when != "before the first begins":
+            supervisor._end("x")
+    assert 0.0 == trio.current_time() - began
+
+
+def _supervisor(folder: Path, notifier: Notifier | None = None) -> Supervisor:
+    """A supervisor with two workers, for which no process was started yet."""
+    supervisor = Supervisor(Settings(), "x", notifier or Notifier(None, None), [], True, Settings)
+    for index in (0, 1):
+        supervisor._workers.append(Worker(place(folder, index), {}, 600.0, supervisor._look, supervisor._fail))
+    return supervisor
 
 
 async def test_a_socket_of_systemd(database_url: str) -> None:
