@@ -117,6 +117,7 @@ class Supervisor:
     _workers: list[Worker] = field(init=False, factory=list)
     _lives: trio.CancelScope = field(init=False, factory=trio.CancelScope)
     _ready: trio.Event = field(init=False, factory=trio.Event)
+    _reload_asked: trio.Event = field(init=False, factory=trio.Event)
     _reloaded: trio.Event = field(init=False, factory=trio.Event)
     _is_ending: bool = field(init=False, default=False)
     _steered: list[int] = field(init=False, factory=list)
@@ -190,13 +191,13 @@ class Supervisor:
     ) -> None:
         """Have all drain, cut or reload as signals say, until cancelled; `everything` is cancelled to end at once."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reload_when_asked)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 task_status.started()
                 async for number in signals:
                     name = signal.Signals(number).name
                     if number == signal.SIGHUP:
-                        if not self._is_ending:
-                            nursery.start_soon(self._reload)
+                        self._reload_asked.set()
                     elif not self._workers:
                         _log.warning("server.cut", signal=name)
                         everything.cancel()
@@ -217,6 +218,14 @@ class Supervisor:
         self._lives.deadline = min(self._lives.deadline, trio.current_time() + within_s)
         for worker in self._workers:
             worker.stop()
+
+    async def _reload_when_asked(self) -> None:
+        """One reload after the other, until cancelled: an answer to one must not be taken for an answer to the next."""
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked = trio.Event()
+            if not self._is_ending:
+                await self._reload()
 
     async def _reload(self) -> None:
         """Have all read their settings anew, where they can be read; systemd is told when they have."""

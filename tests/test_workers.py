@@ -29,7 +29,7 @@ from ngos.status import look
 from ngos.steering import steer
 from ngos.systemd import Notifier
 from ngos.worker import STABLE_S, Worker
-from ngos.workers import Supervisor
+from ngos.workers import RELOAD_S, Supervisor
 from tests.daemons import LIMIT_S, daemon
 from tests.servers import settings_for
 from tests.systemd import ACTIVATED, notify_socket
@@ -284,6 +284,42 @@ async def test_reload(database_url: str, tmp_path: Path) -> None:
             assert 1 == server.log.count("worker.ended")
             server.process.terminate()
             assert 0 == await server.ends(), server.log
+
+
+async def test_a_reload_while_another_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Tries to have systemd told that a reload is done before the workers have answered it, or again long after."""
+    told: list[str] = []
+
+    class Recorder(Notifier):
+        def _send(self, message: str) -> None:
+            told.append(message.partition("=")[0])
+
+    def answer(*indices: int) -> None:
+        for index in indices:
+            supervisor._workers[index]._take("READY=1")
+            supervisor._look()
+
+    monkeypatch.setattr("ngos.workers.configure_logging", lambda _settings: None)
+    supervisor = _supervisor(tmp_path, Recorder(None, None))
+    answer(0, 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.heed_signals, nursery.cancel_scope)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGHUP)
+            await wait_all_tasks_blocked()
+        answer(0, 1)  # the first
+        await wait_all_tasks_blocked()
+        answer(1)
+        await wait_all_tasks_blocked()
+        assert ["RELOADING", "READY", "RELOADING"] == [name for name in told if name != "STATUS"]
+        answer(0)
+        await wait_all_tasks_blocked()
+        assert 0.0 == trio.current_time()
+        await trio.sleep(2 * RELOAD_S)
+        assert ["RELOADING", "READY", "RELOADING", "READY"] == [name for name in told if name != "STATUS"]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
