@@ -47,7 +47,12 @@ class Siblings:
         path = self._path(self._place.index)
         await trio.Path(path).unlink(missing_ok=True)  # a predecessor's, which was killed
         with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours:
-            await ours.bind(path)
+            try:
+                await ours.bind(path)
+            except FileNotFoundError:
+                # Our supervisor was killed while we began, and another worker has removed the folder: we drain as well.
+                task_status.started()
+                await trio.sleep_forever()
             ours.listen(ASKERS)
             task_status.started()  # who asks waits in the socket
             await trio.serve_listeners(self._answer, [trio.SocketListener(ours)])

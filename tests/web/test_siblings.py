@@ -103,6 +103,15 @@ async def test_who_does_not_answer(how: str, tmp_path: Path, nursery: trio.Nurse
     assert text.endswith(b"ngos_workers_answered 1\n")
 
 
+async def test_the_folder_is_gone(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """Tries to have a worker that begins while its supervisor is killed end by a defect, or tell nothing meanwhile."""
+    siblings = Siblings(place(tmp_path / "gone"), lambda: b"b 0\n")
+    await nursery.start(siblings.run)
+    text = await siblings.text()
+    assert b'b{worker="0"} 0' == text.splitlines()[0]
+    assert text.endswith(b"ngos_workers_answered 1\n")
+
+
 async def test_through_a_server(database_url: str) -> None:
     """Tries to get another answer from one worker than from the other, or none while one is stopped or was replaced."""
     async with server_of(database_url, 2) as server:
