@@ -157,6 +157,7 @@ class Daemon:
                         everything.cancel()
                     else:
                         self._is_ending = True  # now: the next signal may be here already, before the drain has begun
+                        app.connections.draining = True  # and before it is said: who has read it may count on it
                         _log.info("server.draining", signal=name, seconds=app.settings.drain_s)
                         nursery.start_soon(partial(self._drain, app, waits=self._is_inherited))
 
@@ -169,8 +170,8 @@ class Daemon:
         if self._is_ending:
             return
         self._is_ending = True
-        _log.error("supervisor.gone")
         shutil.rmtree(place.folder, ignore_errors=True)  # another worker may be at it
+        _log.error("supervisor.gone")
         if self._app is None:
             everything.cancel()
         else:

@@ -163,8 +163,8 @@ class Worker:
                 self._hear_last(notes)
             finally:
                 if process.returncode is None:
-                    _log.warning("worker.killed", worker=self.place.index, said=self.status)
                     process.kill()
+                    _log.warning("worker.killed", worker=self.place.index, said=self.status)
                     with trio.move_on_after(KILLED_S, shield=True):
                         await process.wait()
                 self._process = None
@@ -190,8 +190,8 @@ class Worker:
                 self.serves, self._is_silent = False, True
                 self._changed()  # before it is said: who has read it may count on it
                 _log.warning("worker.silent", worker=self.place.index, silent_s=silent_s, said=self.status)
-        _log.error("worker.hangs", worker=self.place.index, silent_s=self._watchdog_s, said=self.status)
         process.kill()
+        _log.error("worker.hangs", worker=self.place.index, silent_s=self._watchdog_s, said=self.status)
 
     async def _is_fed(self, within_s: float) -> bool:
         with trio.move_on_after(within_s):

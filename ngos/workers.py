@@ -209,9 +209,9 @@ class Supervisor:
 
     def _end(self, why: str) -> None:
         self._is_ending = True
+        self._stop(self._settings.drain_s + OVER_S)  # before it is said: who has read it may count on it
         _log.info("workers.stopping", reason=why, seconds=self._settings.drain_s)
         self._notifier.stopping("draining: clients are told to come back")
-        self._stop(self._settings.drain_s + OVER_S)
 
     def _stop(self, within_s: float) -> None:
         """Who has not ended by then is killed."""

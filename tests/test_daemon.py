@@ -216,6 +216,29 @@ async def test_two_signals_at_once() -> None:
         assert len(drains) < 2
 
 
+async def test_a_drain_is_said_when_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to read in the log that the server drains while who comes is let in as if it did not."""
+
+    async def drain(_drain_s: float, *, at_once: bool) -> None:
+        assert not at_once
+
+    def say(event: str, **_more: object) -> None:
+        seen.append((event, connections.draining))
+        nursery.cancel_scope.cancel()
+
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr("ngos.daemon._log", SimpleNamespace(info=say))
+    connections = SimpleNamespace(draining=False, drain=drain)
+    app: Any = SimpleNamespace(connections=connections, settings=Settings())
+    with socket.socket() as listener, trio.fail_after(LIMIT_S):
+        server = Daemon(listener, Notifier(None, None), is_inherited=False, reread=None)
+        server._app = app
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.heed_signals, nursery.cancel_scope)
+            signal.raise_signal(signal.SIGTERM)
+    assert [("server.draining", True)] == seen
+
+
 async def test_a_restart_loses_nothing(database_url: str) -> None:
     """What was answered before a gentle end is there after it, and seq goes on."""
     async with daemon(database_url) as server:

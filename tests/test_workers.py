@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import structlog
@@ -22,13 +24,14 @@ from ngos.client.callbacks import Callbacks
 from ngos.client.errors import ConnectionLost
 from ngos.client.trio import connect
 from ngos.config import MIB, Settings
+from ngos.daemon import Daemon
 from ngos.errors import SetupError
 from ngos.listening import listen, listen_together
 from ngos.place import VARIABLE, Place, share
 from ngos.status import look
 from ngos.steering import steer
 from ngos.systemd import Notifier
-from ngos.worker import STABLE_S, Worker
+from ngos.worker import STABLE_S, START_S, Worker
 from ngos.workers import RELOAD_S, Supervisor
 from tests.daemons import LIMIT_S, daemon
 from tests.servers import settings_for
@@ -103,6 +106,63 @@ async def test_a_worker_is_killed_under_traffic(database_url: str) -> None:
         nursery.cancel_scope.cancel()
     assert "SIGKILL" in server.log
     print(f"replaced in {took_s:.2f} s; {len(answers)} answers, the slowest {max(answers):.2f} s; {len(breaks)} broke")
+
+
+async def test_a_stop_is_said_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to read in the log that all are told to drain while one is not."""
+    seen: list[tuple[str, list[list[int]]]] = []
+
+    def say(event: str, **_more: object) -> None:
+        seen.append((event, [list(process.signals) for process in processes]))
+
+    monkeypatch.setattr("ngos.workers._log", SimpleNamespace(info=say))
+    supervisor, processes = _supervisor(tmp_path), [Process(), Process()]
+    for worker, process in zip(supervisor._workers, processes, strict=True):
+        worker._process = cast("trio.Process", process)
+    supervisor._end("x")
+    assert [("workers.stopping", [[signal.SIGTERM], [signal.SIGTERM]])] == seen
+
+
+@pytest.mark.parametrize("event", ["worker.hangs", "worker.killed"])
+async def test_an_end_is_said_when_it_is_done(
+    event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """Tries to read in the log that a worker was killed while it was not."""
+    process = Process()
+    seen: list[tuple[str, int | None]] = []
+
+    async def open_process(*_arguments: object, **_options: object) -> Process:
+        return process
+
+    def say(event: str, **_more: object) -> None:
+        seen.append((event, process.returncode))
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", open_process)
+    monkeypatch.setattr("ngos.worker._log", SimpleNamespace(warning=say, error=say))
+    worker = Worker(place(tmp_path), {}, 600.0, lambda: None, lambda _exit_code: None)
+    with trio.move_on_after(1.0 if event == "worker.killed" else 2 * START_S):
+        await worker._live()
+    assert [(event, -9)] == seen
+
+
+async def test_a_supervisor_that_is_gone_is_said_when_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries to read in the log that the supervisor is gone while its folder is not."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr("ngos.daemon._log", SimpleNamespace(error=lambda event: seen.append((event, folder.exists()))))
+    lifeline, supervisors = os.pipe()
+    os.close(supervisors)
+    try:
+        with socket.socket() as listener, trio.CancelScope() as everything, trio.fail_after(LIMIT_S):
+            server = Daemon(listener, Notifier(None, None), is_inherited=False, reread=None)
+            await server.heed_supervisor(place(folder, lifeline=lifeline), everything)
+    finally:
+        os.close(lifeline)
+    assert [("supervisor.gone", False)] == seen
+    assert everything.cancel_called
 
 
 async def test_the_supervisor_is_killed(database_url: str) -> None:
