@@ -246,10 +246,11 @@ class Relay:
         for topic, (epoch, told, coming) in topics.items():
             extent = extents.get(topic.name)
             seq = 0 if extent is None else extent.seq
-            if extent is None or seq < told:
-                raise await self._doubted(topic.name, f"clients were told of {told}, and its last is {seq}")
-            if epoch not in (None, extent.epoch):
+            # The epoch first: where it is new, clients learn by it, and who has done so must not lose the place again.
+            if extent is not None and epoch not in (None, extent.epoch):
                 raise _went_back(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
+            if extent is None or seq < told:
+                raise await self._doubted(topic.name, epoch, f"clients were told of {told}, and its last is {seq}")
             topic.pruned = extent.pruned
             topic.head = max(topic.head or 0, seq)
             if coming < seq and topic.relayed is not None:  # up to `coming` it is relayed, or on its way
@@ -258,12 +259,12 @@ class Relay:
                 await self._fill(topic, upto=seq)
         return True
 
-    async def _doubted(self, topic: str, what: str) -> LogWentBack:
-        """The same, noted in the database, whose identity may be as it was."""
+    async def _doubted(self, topic: str, epoch: str | None, what: str) -> LogWentBack:
+        """The same, noted in the database, whose identity may be as it was; `epoch`: as clients know it."""
         failure = _went_back(topic, what)
         try:
             async with self._pool.connection() as conn:
-                await identity.doubt(conn, str(failure))
+                await identity.doubt(conn, str(failure), topic, epoch)
         except (StorageUnavailable, psycopg.Error) as exc:  # the table, too, may be as it was: not there
             _log.error("log.doubt_not_noted", reason=str(exc), hint="run ngos migrate --new-epochs")
         return failure

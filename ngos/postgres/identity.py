@@ -136,9 +136,21 @@ async def keep(connection: TrioConnection[Any], *, new_epochs: bool = False) -> 
     raise SchemaError("no epochs were found that no other topic has: start again")
 
 
-async def doubt(connection: TrioConnection[Any], reason: str) -> None:
-    """Note that the log was seen to have gone back, so that the next start gives new epochs."""
-    await connection.execute("update ngos_identity set doubt = %s", [reason])
+async def doubt(connection: TrioConnection[Any], reason: str, topic: str, epoch: str | None) -> None:
+    """Note that the log was seen to have gone back, so that the next start gives new epochs.
+
+    Not where `topic` has another epoch than `epoch` by now: somebody else has seen it, and new ones were given since.
+    In one transaction, of its own. Raises what psycopg raises.
+    """
+    async with connection.transaction():
+        # Whoever gives new epochs writes this row in the same transaction: what is read below is of before, and then
+        # the doubt is cleared with it, or of after.
+        await connection.execute("select from ngos_identity for update")
+        await connection.execute(
+            """update ngos_identity set doubt = %s
+            where not exists (select from topics where topic = %s and epoch <> %s)""",
+            [reason, topic, epoch],
+        )
 
 
 async def read_secret(connection: TrioConnection[Any]) -> bytes:

@@ -26,6 +26,7 @@ class StagedLog:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.down = False
+        self.epoch = EPOCH
         self.seqs: dict[str, int] = {}
         monkeypatch.setattr(store, "read_extents", self._read_extents)
         monkeypatch.setattr(store, "read", self._read)
@@ -40,7 +41,7 @@ class StagedLog:
         return Extent(EPOCH, seq=0, pruned=0)
 
     async def _read_extents(self, _conn: object, topics: Sequence[str]) -> dict[str, Extent]:
-        return {topic: Extent(EPOCH, self.seqs.get(topic, 0), pruned=0) for topic in topics}
+        return {topic: Extent(self.epoch, self.seqs.get(topic, 0), pruned=0) for topic in topics}
 
     async def _read(self, _conn: object, topic: str, after: int, upto: int, _limit: int) -> list[LoggedEvent]:
         return [event(seq, topic) for seq in range(after + 1, upto + 1)]
@@ -78,7 +79,7 @@ async def test_a_doubt_that_can_t_be_noted(
 ) -> None:
     """Tries to have a log that went back taken for a defect, as it went back to before there was a table for doubts."""
 
-    async def doubt(_conn: object, _reason: str) -> None:
+    async def doubt(*_args: object) -> None:
         raise psycopg.errors.UndefinedTable
 
     monkeypatch.setattr(identity, "doubt", doubt)
@@ -92,6 +93,31 @@ async def test_a_doubt_that_can_t_be_noted(
     relay.doubt()
     with pytest.raises(LogWentBack, match="clients were told of 1, and its last is 0"):
         await relay.run()
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_notices_late(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """Tries to have a log doubted once more by who sees that it went back when its topics have new epochs already."""
+    doubts: list[object] = []
+
+    async def doubt(*args: object) -> None:
+        doubts.append(args)
+
+    monkeypatch.setattr(identity, "doubt", doubt)
+    log: Any = StagedLog(monkeypatch)
+    hub = Hub(log.extent)
+    relay = Relay(hub, log)
+    await nursery.start(hub.run)
+    node: Any = None
+    hub.add("tokens", Peer(node, "first"), after=(await hub.position("tokens")).seq)
+    relay.advance([event(1)])
+    log.epoch = "0badc0de"  # given by another node, whose comparison came first
+    relay.doubt()
+    with pytest.raises(LogWentBack, match=f"its epoch was {EPOCH} and is 0badc0de"):
+        await relay.run()
+    assert [] == doubts
     nursery.cancel_scope.cancel()
 
 

@@ -39,6 +39,12 @@ def rows(conninfo: str, query: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+async def until_blocked(conninfo: str, pid: int) -> None:
+    """Wait until a backend waits for a lock that another holds."""
+    while rows(conninfo, f"select pg_blocking_pids({pid})") == [([],)]:  # noqa: ASYNC110 - a hang is pytest's to end
+        await trio.sleep(0.01)
+
+
 def epochs(conninfo: str) -> dict[str, str]:
     return {topic: epoch for topic, epoch in rows(conninfo, "select topic, epoch from topics")}  # noqa: C416
 
@@ -105,6 +111,29 @@ async def test_asked_for_or_doubted(empty_database_url: str) -> None:
     assert "it went back" == (await start(empty_database_url)).renewed
     assert (await start(empty_database_url)).renewed is None
     assert not set(first.values()) & set(epochs(empty_database_url).values())
+
+
+@pytest.mark.parametrize("renewed", ["not", "before", "meanwhile"])
+async def test_a_doubt_of_before_the_new_epochs(empty_database_url: str, renewed: str) -> None:
+    """Tries to have new epochs given twice for one restore, as one of two servers notes its doubt after the other."""
+    await start(empty_database_url)
+    known = epochs(empty_database_url)["tokens"]
+    async with open_pool(empty_database_url, max_size=1, connect_s=5, query_s=10) as pool, pool.connection() as conn:
+        if renewed == "meanwhile":
+            with psycopg.connect(empty_database_url) as other:
+                other.execute("update topics set epoch = substr(md5(topic), 1, 8)")
+                other.execute("update ngos_identity set doubt = null")
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(module.doubt, conn, "it went back", "tokens", known)
+                    await until_blocked(empty_database_url, conn.info.backend_pid)
+                    other.commit()
+        else:
+            if renewed == "before":
+                await start(empty_database_url, new_epochs=True)
+            await module.doubt(conn, "it went back", "tokens", known)
+    assert [("it went back" if renewed == "not" else None,)] == rows(
+        empty_database_url, "select doubt from ngos_identity"
+    )
 
 
 async def test_epochs_that_are_taken(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
