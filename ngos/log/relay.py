@@ -235,7 +235,7 @@ class Relay:
 
     async def _compare_with_log(self) -> bool:
         """Deliver what the log has and nobody told of; returns whether the log could be asked."""
-        topics = {topic: (topic.epoch, topic.head or 0, topic.coming) for topic in self._hub.durable_topics()}
+        topics = {topic: (topic.epoch, topic.head or 0) for topic in self._hub.durable_topics()}
         if not topics:
             return True
         try:
@@ -243,7 +243,7 @@ class Relay:
                 extents = await store.read_extents(conn, [topic.name for topic in topics])
         except StorageUnavailable:
             return False
-        for topic, (epoch, told, coming) in topics.items():
+        for topic, (epoch, told) in topics.items():
             extent = extents.get(topic.name)
             seq = 0 if extent is None else extent.seq
             # The epoch first: where it is new, clients learn by it, and who has done so must not lose the place again.
@@ -251,11 +251,12 @@ class Relay:
                 raise _went_back(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
             if extent is None or seq < told:
                 raise await self._doubted(topic.name, epoch, f"clients were told of {told}, and its last is {seq}")
-            topic.pruned = extent.pruned
+            # From here on what is known now: it may be more than what the log said, when it was asked.
+            topic.pruned = max(topic.pruned or 0, extent.pruned)
             topic.head = max(topic.head or 0, seq)
-            if coming < seq and topic.relayed is not None:  # up to `coming` it is relayed, or on its way
-                self.compared += max(0, seq - max(coming, topic.relayed))
-                topic.coming = max(topic.coming, seq)
+            if topic.coming < seq and topic.relayed is not None:  # up to `coming` it is relayed, or on its way
+                self.compared += max(0, seq - max(topic.coming, topic.relayed))
+                topic.coming = seq
                 await self._fill(topic, upto=seq)
         return True
 

@@ -121,6 +121,40 @@ async def test_who_notices_late(
     nursery.cancel_scope.cancel()
 
 
+async def test_told_while_the_log_is_asked(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """Tries to have what commits during a comparison counted as found by it, or what is pruned then forgotten."""
+    log: Any = StagedLog(monkeypatch)
+    hub = Hub(log.extent)
+    relay = Relay(hub, log)
+    reads: list[object] = []
+
+    async def read_extents(_conn: object, _topics: Sequence[str]) -> dict[str, Extent]:
+        relay.advance([event(1)])
+        await relay.announce([event(1)])
+        topic.pruned = 1
+        return {"tokens": Extent(EPOCH, seq=1, pruned=0)}
+
+    async def read(*args: object) -> list[LoggedEvent]:
+        reads.append(args)
+        return [event(1)]
+
+    monkeypatch.setattr(store, "read_extents", read_extents)
+    monkeypatch.setattr(store, "read", read)
+    await nursery.start(hub.run)
+    node: Any = None
+    peer = Peer(node, "first")
+    hub.add("tokens", peer, after=(await hub.position("tokens")).seq)
+    topic: Any = hub.topic("tokens")
+    relay.doubt()
+    await nursery.start(relay.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert ([1], 0, []) == (seqs(peer), relay.compared, reads)
+    assert 1 == topic.pruned
+    nursery.cancel_scope.cancel()
+
+
 async def test_head_never_goes_back(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
