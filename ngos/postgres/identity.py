@@ -177,8 +177,8 @@ class Guard:
 
     async def check(self, connection: TrioConnection[Any]) -> None:
         """For `open_pool`'s `configure`. StorageUnavailable: it is another, and every connection is refused then."""
-        if self._reason is None:
-            self._reason = (await read_identity(connection, only=self._identity)).differs(self._identity)
+        reason = self._reason or (await read_identity(connection, only=self._identity)).differs(self._identity)
+        self._reason = self._reason or reason  # another check may have found one meanwhile
         if self._reason is not None:
             self._failed.set()
             raise StorageUnavailable(f"this is not the database that the server started with: {self._reason}")

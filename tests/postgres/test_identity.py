@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 import trio
+import trio.testing
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ngos.errors import LogWentBack, StorageUnavailable
@@ -192,6 +193,34 @@ async def test_a_database_that_is_another_under_a_server(empty_database_url: str
                     raise AssertionError
         with pytest.raises(LogWentBack, match="start again"):
             await guard.run()
+
+
+async def test_a_check_that_began_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a database taken for the right one again by a check that began before the one that found it out."""
+    old, new, answered = object(), object(), trio.Event()
+
+    async def read_identity(connection: object, *, only: Identity) -> Identity:
+        if connection is old:
+            await answered.wait()
+            return only
+        return Identity(timeline="00000002")
+
+    monkeypatch.setattr(module, "read_identity", read_identity)
+    guard: Any = Guard()
+    guard.expect(Identity(timeline="00000001"))
+
+    async def is_refused(connection: object) -> None:
+        with pytest.raises(StorageUnavailable, match="timeline 00000001 -> 00000002"):
+            await guard.check(connection)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(is_refused, old)
+        await trio.testing.wait_all_tasks_blocked()
+        await is_refused(new)
+        answered.set()
+    await is_refused(old)
+    with pytest.raises(LogWentBack, match="timeline 00000001 -> 00000002"):
+        await guard.run()
 
 
 async def test_a_dump_that_is_restored(postgres_server: TestServer, empty_database_url: str, tmp_path: Path) -> None:
