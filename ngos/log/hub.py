@@ -10,6 +10,7 @@ import contextvars
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import trio
@@ -182,17 +183,19 @@ class Hub:
                 self.ephemeral_dropped += len(events)
 
     async def put(self, topic: Topic, events: Sequence[LoggedEvent], committed_at: float | None = None) -> None:
-        """Hand events to the topic's task, in order; waits while its channel is full. A closed topic drops them.
+        """Hand events to the topic's task, in the order of the calls; waits while its channel is full.
 
+        A closed topic drops them, and so does one that is closed meanwhile. Cancelled, they are not handed on.
         `committed_at`: since when, in Trio's time, they could have been delivered.
         """
-        while not topic.closed:
-            try:
-                topic.send.send_nowait((events, committed_at))
-            except trio.WouldBlock:
-                await topic.drained.wait()
-            else:
-                return
+        if topic.closed:
+            return
+        try:
+            topic.send.send_nowait((events, committed_at))
+        except trio.WouldBlock:
+            with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+                # The channel has no room for others before it has taken what waits, in its order.
+                await topic.send.send((events, committed_at))
 
     def topic(self, name: str) -> Topic | None:
         """The topic, where it has subscribers on this node."""
@@ -229,7 +232,6 @@ class Hub:
         if topic.count() == 0 and not topic.closed:
             del self._topics[topic.name]
             topic.scope.cancel()
-            topic.drained.set()
             self._forget_tail(topic)
 
     async def _run_topic(self, topic: Topic) -> None:
@@ -239,8 +241,6 @@ class Hub:
                 while topic.receive.statistics().current_buffer_used:
                     batches.append(topic.receive.receive_nowait())
                 events = [event for batch, _ in batches for event in batch]
-                topic.drained.set()
-                topic.drained = trio.Event()
                 while events:
                     messages: list[bytes] = []
                     size_bytes = 0

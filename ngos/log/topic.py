@@ -55,7 +55,6 @@ class Topic:
     replaying: dict[Subscriber, None] = field(factory=dict)
     first_read: trio.Event | None = None
     failure: str | None = None
-    drained: trio.Event = field(factory=trio.Event)
 
     @property
     def closed(self) -> bool:

@@ -198,6 +198,58 @@ async def test_putting_into_a_topic_that_ends(hub: Hub) -> None:
     await hub.put(topic, events(1, 1))
 
 
+async def test_waiting_for_a_topic_that_ends(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have who waits for room in a topic's channel wait for ever, or fail, when its last subscriber leaves."""
+
+    async def stand_still(*_args: Any) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Hub, "_fan_out", stand_still)
+    ear = Ear()
+    hub.add("room", ear, after=None)
+    event = LoggedEvent("room", "t", b"{}", None, 0)
+    await hub.publish(event)
+    await trio.testing.wait_all_tasks_blocked()
+    async with trio.open_nursery() as nursery:
+        for _ in range(CHANNEL_BATCHES + 2):
+            nursery.start_soon(hub.publish, event)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 2 == len(nursery.child_tasks)
+        hub.remove("room", ear)
+
+
+async def test_a_channel_that_is_full_keeps_the_order(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have who publishes just as a full channel has room again overtake who waits for that."""
+    room, fan_out = trio.Event(), Hub._fan_out
+
+    async def publish(number: int) -> None:
+        await hub.publish(LoggedEvent("room", "t", str(number).encode(), None, 0))
+
+    async def publish_the_last() -> None:
+        await publish(CHANNEL_BATCHES + 2)
+
+    stages = [room.wait, publish_the_last]
+
+    async def staged(*args: Any) -> None:
+        if stages:
+            await stages.pop(0)()  # the second without a checkpoint: nobody else has had a turn since there is room
+        await fan_out(*args)
+
+    monkeypatch.setattr(Hub, "_fan_out", staged)
+    ear = Ear()
+    hub.add("room", ear, after=None)
+    async with trio.open_nursery() as nursery:
+        await publish(0)
+        await trio.testing.wait_all_tasks_blocked()
+        for n in range(CHANNEL_BATCHES):
+            await publish(n + 1)
+        nursery.start_soon(publish, CHANNEL_BATCHES + 1)
+        await trio.testing.wait_all_tasks_blocked()
+        room.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert list(range(CHANNEL_BATCHES + 3)) == [orjson.loads(message)["payload"] for message in ear.messages]
+
+
 async def test_empty_context(hub: Hub) -> None:
     """A topic's task does not carry the context of whoever subscribed first."""
     WHO.set("the first subscriber")
