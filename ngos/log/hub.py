@@ -113,6 +113,10 @@ class Hub:
             topic.first_read = None
             if extent is None:
                 self._close_if_unused(topic)
+        if topic.epoch not in (None, extent.epoch):
+            # A node that does not know yet that the log went back told of events meanwhile: these numbers are not ours.
+            topic.coming, topic.relayed, topic.head = 0, None, None
+            self._forget_tail(topic)
         topic.epoch, topic.pruned = extent.epoch, extent.pruned
         topic.head = max(topic.head or 0, topic.coming, extent.seq)
         if topic.relayed is None:

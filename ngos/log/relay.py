@@ -154,7 +154,7 @@ class Relay:
             self._room.set()
             if isinstance(item, Wakeup):
                 topic = self._hub.topic(item.topic)
-                if topic is not None:
+                if topic is not None and item.epoch == topic.epoch:
                     await self._fill(topic, item.last)
                 continue
             events, committed_at = item
@@ -174,6 +174,8 @@ class Relay:
         """Hand on a batch, or put it by until what comes before it has come, or HOLE_S are over."""
         if topic.relayed is None and topic.first_read is not None:
             return  # of before the topic was closed and opened again: what is read now is behind these
+        if events[0].epoch != topic.epoch:
+            return  # told of before the first read was over, which has shown that they are another log's
         early = self._early.get(topic)
         if early is None and (topic.relayed is None or events[0].seq == topic.relayed + 1):
             await self._put(topic, events, committed_at)
@@ -189,7 +191,8 @@ class Relay:
         while early.batches and not topic.closed:
             assert topic.relayed is not None
             events, committed_at = early.batches[0]
-            events = [event for event in events if event.seq is not None and event.seq > topic.relayed]
+            ours = events[0].epoch == topic.epoch
+            events = [event for event in events if ours and event.seq is not None and event.seq > topic.relayed]
             missing = events[0].seq - 1 - topic.relayed if events and events[0].seq is not None else 0
             if missing and not may_read:
                 return

@@ -11,10 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from ngos.backplane.line import Line
+from ngos.backplane.postgres import PostgresCarrier
 from ngos.errors import LogWentBack, StorageUnavailable
-from ngos.log import store
+from ngos.log import store, wakeup
 from ngos.log.hub import Hub
-from ngos.log.relay import Relay
+from ngos.log.relay import COMPARE_S, Relay
 from ngos.log.store import Extent, LoggedEvent
 from ngos.postgres import identity
 from tests.log.test_relay import EPOCH, event, seqs
@@ -152,6 +154,56 @@ async def test_told_while_the_log_is_asked(
     await trio.testing.wait_all_tasks_blocked()
     assert ([1], 0, []) == (seqs(peer), relay.compared, reads)
     assert 1 == topic.pruned
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 10_000], ids=["numbers", "messages"])
+@pytest.mark.parametrize("is_behind", [False, True], ids=["at once", "behind"])
+async def test_told_of_another_log(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, limit_bytes: int, is_behind: bool
+) -> None:
+    """Tries to have a node that knows the log as it was set a new subscription behind what is not in this one."""
+    log: Any = StagedLog(monkeypatch)
+    asked = trio.Event()
+
+    async def extent(_topic: str) -> Extent:
+        await asked.wait()
+        return Extent(EPOCH, seq=2, pruned=0)
+
+    line = Line(PostgresCarrier("", 1.0, 1.0, log.connection))
+    line.lost = None
+    hub = Hub(extent)
+    relay = Relay(hub, log, line=line)
+    log.seqs = {"tokens": 2}
+    node: Any = None
+    peer = Peer(node, "peer")
+    told: list[int] = []
+
+    async def subscribe() -> None:
+        told.append((await hub.position("tokens")).seq)
+        hub.add("tokens", peer, after=told[0])
+
+    await nursery.start(hub.run)
+    nursery.start_soon(subscribe)
+    await trio.testing.wait_all_tasks_blocked()
+    if not is_behind:
+        await nursery.start(relay.run)
+    for seq in (3, 8, 9, 11):  # the last of which waits for what is missing before it
+        events = [LoggedEvent("tokens", "t", b"{}", None, 0, seq=seq, epoch="0badc0de")]
+        relay.hear("other", wakeup.write(events, hub.encode, limit_bytes))
+    await trio.testing.wait_all_tasks_blocked()
+    asked.set()
+    await trio.testing.wait_all_tasks_blocked()
+    topic: Any = hub.topic("tokens")
+    assert 0 == topic.tail.size_bytes
+    if is_behind:
+        await nursery.start(relay.run)
+    await trio.sleep(2 * COMPARE_S)
+    log.seqs = {"tokens": 3}
+    relay.advance([event(3)])
+    await relay.announce([event(3)])
+    await trio.sleep(2 * COMPARE_S)
+    assert ([2], [(3, EPOCH)]) == (told, [(event["seq"], event["epoch"]) for event in peer.events])
     nursery.cancel_scope.cancel()
 
 
