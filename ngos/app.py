@@ -162,6 +162,7 @@ async def open_app(settings: Settings, place: Place | None = None) -> AsyncItera
                 hint = "a restore may go unseen: see docs/operating.md"
                 _log.warning("database.identity_unknown", parts=unknown, hint=hint)
             guard.expect(kept.identity)
+            relay.epochs_at = kept.epochs_at
             await claim.check()
             async with pool.connection() as conn:
                 secret = await read_secret(conn)

@@ -14,6 +14,7 @@ import math
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -72,12 +73,14 @@ class Relay:
 
     `heads`: the last event of each own durable topic that this node knows of. `holes`: how often events were read
     that were missing before one that was told of. `compared`: events that only the comparison with the log has found.
+    `epochs_at`: since when the topics have their epochs, by the database's clock; None: not known yet.
     """
 
     _hub: Hub
     _pool: Pool
     pulse: Pulse = field(factory=lambda: Pulse("relay", math.inf))
     _line: Line = field(factory=lambda: Line(None))
+    epochs_at: datetime | None = field(init=False, default=None)
     heads: dict[str, int] = field(init=False, factory=dict)
     holes: int = field(init=False, default=0)
     compared: int = field(init=False, default=0)
@@ -249,11 +252,10 @@ class Relay:
         for topic, (epoch, told) in topics.items():
             extent = extents.get(topic.name)
             seq = 0 if extent is None else extent.seq
-            # The epoch first: where it is new, clients learn by it, and who has done so must not lose the place again.
             if extent is not None and epoch not in (None, extent.epoch):
-                raise _went_back(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
+                raise await self._doubted(topic.name, f"its epoch was {epoch} and is {extent.epoch}")
             if extent is None or seq < told:
-                raise await self._doubted(topic.name, epoch, f"clients were told of {told}, and its last is {seq}")
+                raise await self._doubted(topic.name, f"clients were told of {told}, and its last is {seq}")
             # From here on what is known now: it may be more than what the log said, when it was asked.
             topic.pruned = max(topic.pruned or 0, extent.pruned)
             topic.head = max(topic.head or 0, seq)
@@ -263,12 +265,12 @@ class Relay:
                 await self._fill(topic, upto=seq)
         return True
 
-    async def _doubted(self, topic: str, epoch: str | None, what: str) -> LogWentBack:
-        """The same, noted in the database, whose identity may be as it was; `epoch`: as clients know it."""
+    async def _doubted(self, topic: str, what: str) -> LogWentBack:
+        """The same, noted in the database, whose identity may be as it was."""
         failure = _went_back(topic, what)
         try:
             async with self._pool.connection() as conn:
-                await identity.doubt(conn, str(failure), topic, epoch)
+                await identity.doubt(conn, str(failure), self.epochs_at)
         except (StorageUnavailable, psycopg.Error) as exc:  # the table, too, may be as it was: not there
             _log.error("log.doubt_not_noted", reason=str(exc), hint="run ngos migrate --new-epochs")
         return failure

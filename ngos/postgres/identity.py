@@ -18,6 +18,7 @@ Imports ngos.errors and ngos.postgres.driver.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -70,9 +71,13 @@ class Identity:
 
 @attrs.frozen
 class Kept:
-    """What `keep` found. `renewed`: why the epochs of `topics` topics are new; None: they are not."""
+    """What `keep` found. `renewed`: why the epochs of `topics` topics are new; None: they are not.
+
+    `epochs_at`: when these epochs were given, by the database's clock, or the identity was first noted.
+    """
 
     identity: Identity
+    epochs_at: datetime
     renewed: str | None = None
     topics: int = 0
 
@@ -112,45 +117,42 @@ async def keep(connection: TrioConnection[Any], *, new_epochs: bool = False) -> 
     """
     identity = await read_identity(connection)
     cursor = await connection.execute(
-        "select system_identifier, timeline, database_oid, topics_oid, doubt from ngos_identity"
+        "select system_identifier, timeline, database_oid, topics_oid, doubt, noted_at from ngos_identity"
     )
     row = await cursor.fetchone()
-    noted = None if row is None else Identity(*row[:4])
     reason = ASKED_FOR if new_epochs else None
-    if row is not None and noted is not None:
+    if row is None and reason is None:
+        return Kept(identity, await _note(connection, identity, renewed=False))
+    if row is not None:
+        noted, epochs_at = Identity(*row[:4]), row[5]
         reason = reason or row[4] or identity.differs(noted)
-    if reason is None:
-        if noted is None or noted != identity:
-            await _note(connection, identity if noted is None else _filled(identity, noted))
-        return Kept(identity)
+        if reason is None:
+            if noted != identity:
+                await _note(connection, _filled(identity, noted), renewed=False)
+            return Kept(identity, epochs_at)
     for _ in range(_RENEW_ATTEMPTS):
         try:
             async with connection.transaction():
                 # In name order, as all who number events do.
                 await connection.execute("select from topics order by topic for update")
                 renewed = await connection.execute(_RENEW)
-                await _note(connection, identity)
+                epochs_at = await _note(connection, identity, renewed=True)
         except psycopg.errors.UniqueViolation:
             continue  # of 32 bits: among many topics, two may draw the same
-        return Kept(identity, reason, renewed.rowcount)
+        return Kept(identity, epochs_at, reason, renewed.rowcount)
     raise SchemaError("no epochs were found that no other topic has: start again")
 
 
-async def doubt(connection: TrioConnection[Any], reason: str, topic: str, epoch: str | None) -> None:
+async def doubt(connection: TrioConnection[Any], reason: str, epochs_at: datetime | None) -> None:
     """Note that the log was seen to have gone back, so that the next start gives new epochs.
 
-    Not where `topic` has another epoch than `epoch` by now: somebody else has seen it, and new ones were given since.
-    In one transaction, of its own. Raises what psycopg raises.
+    Not where they were given after `epochs_at`, when those of the server that sees it were: then somebody else has
+    seen it before, and who has resumed on the new ones would lose the place again. Raises what psycopg raises.
     """
-    async with connection.transaction():
-        # Whoever gives new epochs writes this row in the same transaction: what is read below is of before, and then
-        # the doubt is cleared with it, or of after.
-        await connection.execute("select from ngos_identity for update")
-        await connection.execute(
-            """update ngos_identity set doubt = %s
-            where not exists (select from topics where topic = %s and epoch <> %s)""",
-            [reason, topic, epoch],
-        )
+    await connection.execute(
+        "update ngos_identity set doubt = %(reason)s where %(at)s::timestamptz is null or noted_at <= %(at)s",
+        {"reason": reason, "at": epochs_at},
+    )
 
 
 async def read_secret(connection: TrioConnection[Any]) -> bytes:
@@ -197,11 +199,17 @@ def _filled(identity: Identity, noted: Identity) -> Identity:
     return Identity(**values)
 
 
-async def _note(connection: TrioConnection[Any], identity: Identity) -> None:
-    values = attrs.astuple(identity)
-    await connection.execute(
+async def _note(connection: TrioConnection[Any], identity: Identity, *, renewed: bool) -> datetime:
+    """Returns since when the epochs are what they are: now, where they were `renewed` or this is the first time."""
+    cursor = await connection.execute(
         """insert into ngos_identity (system_identifier, timeline, database_oid, topics_oid) values (%s, %s, %s, %s)
         on conflict (one) do update set system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-            database_oid = excluded.database_oid, topics_oid = excluded.topics_oid, doubt = null, noted_at = now()""",
-        values,
+            database_oid = excluded.database_oid, topics_oid = excluded.topics_oid, doubt = null,
+            noted_at = case when %s then now() else ngos_identity.noted_at end
+        returning noted_at""",
+        [*attrs.astuple(identity), renewed],
     )
+    row = await cursor.fetchone()
+    assert row is not None
+    noted_at: datetime = row[0]
+    return noted_at

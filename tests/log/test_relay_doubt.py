@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -11,12 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ngos.backplane.line import Line
-from ngos.backplane.postgres import PostgresCarrier
 from ngos.errors import LogWentBack, StorageUnavailable
-from ngos.log import store, wakeup
+from ngos.log import store
 from ngos.log.hub import Hub
-from ngos.log.relay import COMPARE_S, Relay
+from ngos.log.relay import Relay
 from ngos.log.store import Extent, LoggedEvent
 from ngos.postgres import identity
 from tests.log.test_relay import EPOCH, event, seqs
@@ -98,112 +97,30 @@ async def test_a_doubt_that_can_t_be_noted(
     nursery.cancel_scope.cancel()
 
 
-async def test_who_notices_late(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+@pytest.mark.parametrize("epoch", [EPOCH, "0badc0de"])
+async def test_what_is_noted(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, epoch: str
 ) -> None:
-    """Tries to have a log doubted once more by who sees that it went back when its topics have new epochs already."""
-    doubts: list[object] = []
+    """Tries to have a log that went back not be doubted, or without when its epochs were given: there may be newer."""
+    doubts: list[tuple[str, object]] = []
 
-    async def doubt(*args: object) -> None:
-        doubts.append(args)
+    async def doubt(_conn: object, reason: str, epochs_at: object) -> None:
+        doubts.append((reason, epochs_at))
 
     monkeypatch.setattr(identity, "doubt", doubt)
     log: Any = StagedLog(monkeypatch)
     hub = Hub(log.extent)
     relay = Relay(hub, log)
+    relay.epochs_at = datetime(2026, 1, 1, tzinfo=UTC)
     await nursery.start(hub.run)
     node: Any = None
     hub.add("tokens", Peer(node, "first"), after=(await hub.position("tokens")).seq)
     relay.advance([event(1)])
-    log.epoch = "0badc0de"  # given by another node, whose comparison came first
+    log.epoch = epoch
     relay.doubt()
-    with pytest.raises(LogWentBack, match=f"its epoch was {EPOCH} and is 0badc0de"):
+    with pytest.raises(LogWentBack) as caught:
         await relay.run()
-    assert [] == doubts
-    nursery.cancel_scope.cancel()
-
-
-async def test_told_while_the_log_is_asked(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
-) -> None:
-    """Tries to have what commits during a comparison counted as found by it, or what is pruned then forgotten."""
-    log: Any = StagedLog(monkeypatch)
-    hub = Hub(log.extent)
-    relay = Relay(hub, log)
-    reads: list[object] = []
-
-    async def read_extents(_conn: object, _topics: Sequence[str]) -> dict[str, Extent]:
-        relay.advance([event(1)])
-        await relay.announce([event(1)])
-        topic.pruned = 1
-        return {"tokens": Extent(EPOCH, seq=1, pruned=0)}
-
-    async def read(*args: object) -> list[LoggedEvent]:
-        reads.append(args)
-        return [event(1)]
-
-    monkeypatch.setattr(store, "read_extents", read_extents)
-    monkeypatch.setattr(store, "read", read)
-    await nursery.start(hub.run)
-    node: Any = None
-    peer = Peer(node, "first")
-    hub.add("tokens", peer, after=(await hub.position("tokens")).seq)
-    topic: Any = hub.topic("tokens")
-    relay.doubt()
-    await nursery.start(relay.run)
-    await trio.testing.wait_all_tasks_blocked()
-    assert ([1], 0, []) == (seqs(peer), relay.compared, reads)
-    assert 1 == topic.pruned
-    nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("limit_bytes", [0, 10_000], ids=["numbers", "messages"])
-@pytest.mark.parametrize("is_behind", [False, True], ids=["at once", "behind"])
-async def test_told_of_another_log(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, limit_bytes: int, is_behind: bool
-) -> None:
-    """Tries to have a node that knows the log as it was set a new subscription behind what is not in this one."""
-    log: Any = StagedLog(monkeypatch)
-    asked = trio.Event()
-
-    async def extent(_topic: str) -> Extent:
-        await asked.wait()
-        return Extent(EPOCH, seq=2, pruned=0)
-
-    line = Line(PostgresCarrier("", 1.0, 1.0, log.connection))
-    line.lost = None
-    hub = Hub(extent)
-    relay = Relay(hub, log, line=line)
-    log.seqs = {"tokens": 2}
-    node: Any = None
-    peer = Peer(node, "peer")
-    told: list[int] = []
-
-    async def subscribe() -> None:
-        told.append((await hub.position("tokens")).seq)
-        hub.add("tokens", peer, after=told[0])
-
-    await nursery.start(hub.run)
-    nursery.start_soon(subscribe)
-    await trio.testing.wait_all_tasks_blocked()
-    if not is_behind:
-        await nursery.start(relay.run)
-    for seq in (3, 8, 9, 11):  # the last of which waits for what is missing before it
-        events = [LoggedEvent("tokens", "t", b"{}", None, 0, seq=seq, epoch="0badc0de")]
-        relay.hear("other", wakeup.write(events, hub.encode, limit_bytes))
-    await trio.testing.wait_all_tasks_blocked()
-    asked.set()
-    await trio.testing.wait_all_tasks_blocked()
-    topic: Any = hub.topic("tokens")
-    assert 0 == topic.tail.size_bytes
-    if is_behind:
-        await nursery.start(relay.run)
-    await trio.sleep(2 * COMPARE_S)
-    log.seqs = {"tokens": 3}
-    relay.advance([event(3)])
-    await relay.announce([event(3)])
-    await trio.sleep(2 * COMPARE_S)
-    assert ([2], [(3, EPOCH)]) == (told, [(event["seq"], event["epoch"]) for event in peer.events])
+    assert [(str(caught.value), relay.epochs_at)] == doubts
     nursery.cancel_scope.cancel()
 
 

@@ -56,7 +56,7 @@ async def test_a_restart_changes_nothing(empty_database_url: str) -> None:
     first = epochs(empty_database_url)
     (noted,) = rows(empty_database_url, "select * from ngos_identity")
     kept = await start(empty_database_url)
-    assert kept == Kept(kept.identity)
+    assert kept == Kept(kept.identity, kept.epochs_at)
     assert [] == kept.identity.unknown()
     assert first == epochs(empty_database_url)
     assert [noted] == rows(empty_database_url, "select * from ngos_identity")
@@ -114,26 +114,38 @@ async def test_asked_for_or_doubted(empty_database_url: str) -> None:
     assert not set(first.values()) & set(epochs(empty_database_url).values())
 
 
-@pytest.mark.parametrize("renewed", ["not", "before", "meanwhile"])
+@pytest.mark.parametrize("renewed", ["not", "before", "meanwhile", "long ago"])
 async def test_a_doubt_of_before_the_new_epochs(empty_database_url: str, renewed: str) -> None:
-    """Tries to have new epochs given twice for one restore, as one of two servers notes its doubt after the other."""
-    await start(empty_database_url)
-    known = epochs(empty_database_url)["tokens"]
+    """Tries to have new epochs given twice for one restore, as one of two servers notes its doubt after the other.
+
+    Or not at all: what is restored can have other epochs, too, which are older than those that clients know.
+    """
+    kept = await start(empty_database_url)
     async with open_pool(empty_database_url, max_size=1, connect_s=5, query_s=10) as pool, pool.connection() as conn:
         if renewed == "meanwhile":
             with psycopg.connect(empty_database_url) as other:
-                other.execute("update topics set epoch = substr(md5(topic), 1, 8)")
-                other.execute("update ngos_identity set doubt = null")
+                other.execute("update ngos_identity set doubt = null, noted_at = now()")
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(module.doubt, conn, "it went back", "tokens", known)
+                    nursery.start_soon(module.doubt, conn, "it went back", kept.epochs_at)
                     await until_blocked(empty_database_url, conn.info.backend_pid)
                     other.commit()
         else:
             if renewed == "before":
-                await start(empty_database_url, new_epochs=True)
-            await module.doubt(conn, "it went back", "tokens", known)
-    assert [("it went back" if renewed == "not" else None,)] == rows(
-        empty_database_url, "select doubt from ngos_identity"
+                assert (await start(empty_database_url, new_epochs=True)).epochs_at > kept.epochs_at
+            if renewed == "long ago":
+                rows(empty_database_url, "update ngos_identity set noted_at = noted_at - interval '1 day'")
+            await module.doubt(conn, "it went back", kept.epochs_at)
+    doubted = renewed in {"not", "long ago"}
+    assert [("it went back" if doubted else None,)] == rows(empty_database_url, "select doubt from ngos_identity")
+
+
+async def test_since_when_the_epochs_are_as_they_are(empty_database_url: str) -> None:
+    """Tries to have epochs pass for new ones because a part of the identity can be asked for that could not before."""
+    kept = await start(empty_database_url)
+    rows(empty_database_url, "update ngos_identity set timeline = null")
+    assert (await start(empty_database_url)).epochs_at == kept.epochs_at
+    assert [(kept.identity.timeline, kept.epochs_at)] == rows(
+        empty_database_url, "select timeline, noted_at from ngos_identity"
     )
 
 
