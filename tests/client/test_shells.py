@@ -228,8 +228,11 @@ def test_leaving_while_it_is_away(shell: Shell, there: str) -> None:
         backoff = Backoff(lambda _low, _high: 1000.0 if there == "nothing" else 0.0)
         async with shell.connect(url, backoff=backoff, callbacks=Callbacks(disconnected=told), request_s=0.1) as client:
             relay.port = silent.getsockname()[1]
-            with pytest.raises(RequestTimeout):
-                await client.request("ping", id="one")
+            command = client.queue("ping", id="one")
+            while client.state is not State.RECONNECTING:
+                await client.changed()
+            with pytest.raises(RequestTimeout):  # `request_s` is from here on: the way to the server has all the time
+                await command.reply()
             assert State.RECONNECTING is client.state
         assert State.ENDED is client.state
         assert 1 == len(told.what)
