@@ -12,6 +12,8 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts', 'test/**/*.test.tsx'],
     globalSetup: ['test/setup.ts'],
+    // All files share one server, and some say what the latest tokens on it are.
+    fileParallelism: false,
     testTimeout: 30_000,
     hookTimeout: 90_000,
   },

@@ -46,9 +46,12 @@ class Relay:
         for link in self._links:
             link.held = trio.Event()
 
-    def freeze(self) -> None:
-        """Forward nothing more on the connections that there are, and leave them open; new ones are not concerned."""
-        for link in self._links:
+    def freeze(self, count: int | None = None) -> None:
+        """Forward nothing more on the connections that there are, and leave them open; new ones are not concerned.
+
+        With `count`, on the first so many that ever came: who may have left by then comes back undisturbed.
+        """
+        for link in self._links[:count]:
             link.frozen = True
 
     async def _forward(self, client: trio.SocketStream) -> None:

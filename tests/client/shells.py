@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 import pytest
 import trio
+from attrs import evolve
 
 import ngos.client.asyncio
 import ngos.client.trio
 from ngos.client.client import Client
+from ngos.client.heartbeat import Heartbeat, Look
 
 LIMIT_S = 20.0
 
@@ -82,6 +84,24 @@ class OnAsyncio:
 
 SHELLS = {"trio": OnTrio(), "asyncio": OnAsyncio()}
 on_each_shell = pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS.keys())
+
+
+def pings_from_now_on(monkeypatch: pytest.MonkeyPatch) -> list[Look]:
+    """The Pings that clients send for want of a sign of life; the next comes only where the last was answered.
+
+    Clients look for the answer every 10 ms, and not only when it is due: that may be as late as a stall takes.
+    """
+    pings: list[Look] = []
+    look = Heartbeat.look
+
+    def looking(heartbeat: Heartbeat, now_s: float, received_s: float) -> Look:
+        seen = look(heartbeat, now_s, received_s)
+        if seen.ping:
+            pings.append(seen)
+        return evolve(seen, next_s=min(seen.next_s, now_s + 0.01))
+
+    monkeypatch.setattr(Heartbeat, "look", looking)
+    return pings
 
 
 class Told:

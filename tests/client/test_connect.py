@@ -17,6 +17,7 @@ from ngos.client.errors import (
 )
 from ngos.client.trio import connect
 from tests.client.fakes import Peer, idle, serve
+from tests.client.shells import OnTrio
 
 
 def test_imports_no_server_code() -> None:
@@ -68,22 +69,24 @@ async def test_exceptions_of_the_block_stay_as_they_are(nursery: trio.Nursery) -
 async def test_cancelled_it_says_goodbye(nursery: trio.Nursery) -> None:
     """A cancelled block still closes with 1000, and is gone without delay."""
     codes: list[int] = []
-    told = trio.Event()
+    asked, told = trio.Event(), trio.Event()
 
     async def script(peer: Peer) -> None:
         try:
             await peer.receive()
+            asked.set()
             await peer.receive()
         except ConnectionClosed as exc:
             assert exc.reason is not None
             codes.append(exc.reason.code)
             told.set()
 
-    url = await serve(nursery, script)
-    with trio.move_on_after(0.05) as scope:
+    async def follow() -> None:
         async with connect(url) as client:
             await client.subscribe("tokens").__anext__()
-    assert scope.cancelled_caught
+
+    url = await serve(nursery, script)
+    await OnTrio().cancelled(follow, asked.wait)
     with trio.fail_after(5):
         await told.wait()
     assert [1000] == codes

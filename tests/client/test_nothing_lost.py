@@ -102,20 +102,21 @@ async def test_a_slow_reader_of_a_long_past(server: Running, database_url: str, 
 async def test_a_log_that_went_on_without_us(server: Running, database_url: str, nursery: trio.Nursery) -> None:
     """Tries to hide that the events of a break were dropped from the log, or to lose any for who starts anew."""
     relay, url = await relay_to(nursery, server)
-    backoff = Backoff(lambda _low, _high: 0.2)
     async with (
-        connect(url, backoff=backoff) as client,
+        connect(url, backoff=Backoff(lambda _low, _high: 0.01)) as client,
         connect(server.url) as writer,
         client.subscribe("tokens") as events,
     ):
         await writer.create_token()
         assert 1 == (await anext(events)).seq
+        relay.refusing = True  # it is not back before the log has gone on without it
         relay.cut()
         while client.state is not State.RECONNECTING:
             await client.changed()
         for _ in range(5):
             await writer.create_token()
         await trio.to_thread.run_sync(prune, database_url, "tokens", 4)
+        relay.refusing = False
         with pytest.raises(GapError) as caught, trio.fail_after(10):
             await anext(events)
         assert caught.value.now is not None

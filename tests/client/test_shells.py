@@ -20,7 +20,7 @@ from ngos.client.errors import ConnectionLost, QueueFull, RequestTimeout
 from ngos.client.session import State
 from tests.client.beside import relayed, scripted
 from tests.client.fakes import Peer, idle, pongs
-from tests.client.shells import LIMIT_S, Shell, Told, on_each_shell
+from tests.client.shells import LIMIT_S, Shell, Told, on_each_shell, pings_from_now_on
 
 NOT_OF_CLIENTS = {"psycopg", "quart", "quart_trio", "hypercorn", "structlog", "typed_settings", "rich", "click"}
 
@@ -125,30 +125,51 @@ def test_cancelled_while_it_connects(shell: Shell) -> None:
 
 @on_each_shell
 def test_a_silent_server_is_left(shell: Shell) -> None:
-    """Tries to keep a client where nothing comes any more, to make it wait for an answer to its goodbye, or to
-    leave one that answers Pings alone."""
+    """Tries to keep a client where nothing comes any more, or to make it wait for an answer to its goodbye."""
     told = Told()
+    came = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal came
+        came += 1
+        if came == 1:
+            await peer.accept(heartbeat={"interval_ms": 50, "timeout_ms": 150})
+            await peer.receive()
+            relay.freeze(1)
+        else:
+            await peer.accept()  # with terms so long that no stall makes the client leave this one, too
+            await pongs(peer)
 
     async def main() -> None:
         callbacks = Callbacks(disconnected=told)
-        async with shell.connect(url, backoff=at_once(), callbacks=callbacks, request_s=1.5) as client:
-            with pytest.raises(RequestTimeout):
-                await client.request("quiet")
-            assert State.CONNECTED is client.state
-            relay.freeze()
+        async with shell.connect(url, backoff=at_once(), callbacks=callbacks) as client:
             await client.ping()
             ((lost, next_s),) = told.what
             assert (4408, 0.0) == (lost.code, next_s)
         assert 2 == relay.connections
 
-    async def quiet(peer: Peer) -> None:
-        await peer.accept(heartbeat={"interval_ms": 50, "timeout_ms": 150})
-        while True:
-            command = await peer.receive()
-            if command["type"] == "ping":
-                await peer.reply(command, "pong", {})
+    with relayed(script, accept=False) as (relay, url):
+        shell.run(main)
 
-    with relayed(quiet, accept=False) as (relay, url):
+
+@on_each_shell
+def test_a_quiet_server_is_not_left(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a client leave a server that has nothing to say, but answers Pings."""
+    pings, told = pings_from_now_on(monkeypatch), Told()
+
+    async def script(peer: Peer) -> None:
+        await peer.accept(heartbeat={"interval_ms": 20, "timeout_ms": 20_000})
+        await pongs(peer)
+
+    async def main() -> None:
+        async with shell.connect(url, callbacks=Callbacks(disconnected=told)) as client:
+            while len(pings) < 5:
+                await client._loop.within(0.01, client._loop.lot().park)
+            assert State.CONNECTED is client.state
+            await client.ping()
+            assert [] == told.what
+
+    with scripted(script, accept=False) as url:
         shell.run(main)
 
 
@@ -228,8 +249,11 @@ def test_leaving_while_it_is_away(shell: Shell, there: str) -> None:
         backoff = Backoff(lambda _low, _high: 1000.0 if there == "nothing" else 0.0)
         async with shell.connect(url, backoff=backoff, callbacks=Callbacks(disconnected=told), request_s=0.1) as client:
             relay.port = silent.getsockname()[1]
-            with pytest.raises(RequestTimeout):
-                await client.request("ping", id="one")
+            command = client.queue("ping", id="one")
+            while client.state is not State.RECONNECTING:
+                await client.changed()
+            with pytest.raises(RequestTimeout):  # `request_s` is from here on: the way to the server has all the time
+                await command.reply()
             assert State.RECONNECTING is client.state
         assert State.ENDED is client.state
         assert 1 == len(told.what)

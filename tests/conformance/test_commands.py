@@ -187,13 +187,23 @@ async def test_a_late_reply(actor: Actor, scripted: Scripted) -> None:
 
     async def script(peer: Peer) -> None:
         late = await peer.command()
-        command = await peer.command()
-        await peer.reply(late, "token.created", token(type="late"))
-        await peer.reply(command, "token.created", token(type="second"))
+        while True:
+            command = await peer.command()
+            await peer.reply(late, "token.created", token(type="late"))
+            await peer.reply(command, "token.created", token(type=command["payload"]["type"]))
+            late = command
 
     client = await actor.connect(await scripted(script), request_s=0.3)
     assert "RequestTimeout" == (await failure(client, "create_token", type="late"))["kind"]
-    assert "second" == (await client.call("create_token", type="second"))["type"]
+    made: dict[str, Any] = {}
+    # The deadline holds for these too, and where a stall takes all of it, the next one is told as late a reply.
+    for n in range(20):
+        try:
+            made = await client.call("create_token", type=f"t{n}")
+            break
+        except Failed as exc:
+            assert "RequestTimeout" == exc.kind
+    assert f"t{n}" == made.get("type")
 
 
 async def test_too_big(actor: Actor, real: Running) -> None:

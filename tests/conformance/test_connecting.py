@@ -254,14 +254,17 @@ async def test_leaving(actor: Actor, scripted: Scripted) -> None:
 async def test_a_silent_server_is_left(actor: Actor, scripted: Scripted, nursery: trio.Nursery) -> None:
     """Tries to keep a command waiting for a server that the network has lost without a word."""
 
-    async def script(peer: Peer) -> None:
+    async def first(peer: Peer) -> None:
         await peer.accept(heartbeat={"interval_ms": 100, "timeout_ms": 200})
-        while True:
-            await peer.reply(await peer.command(), "x.done", {})
+        await peer.command()
 
-    relay = Relay(int((await scripted(script, accept=False)).split(":")[2].split("/")[0]))
+    async def second(peer: Peer) -> None:
+        await peer.accept()  # with terms so long that no stall makes the client leave this one, too
+        await peer.reply(await peer.command(), "x.done", {})
+
+    relay = Relay(int((await scripted(first, second, accept=False)).split(":")[2].split("/")[0]))
     client = await actor.connect(await nursery.start(relay.run))
-    relay.freeze()
+    relay.freeze(1)
     assert "x.done" == (await client.request("x.do"))["type"]
     (call,) = client.called("disconnected")
     assert 4408 == call["code"]

@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trio
+import trio.testing
 from psycopg.conninfo import conninfo_to_dict
 
 from ngos.errors import SchemaError, SetupError, StorageUnavailable
@@ -23,6 +24,7 @@ from ngos.postgres.account import USER_NAME
 from ngos.postgres.cluster import open_cluster
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.pool import Pool, open_pool
+from tests.workers import gone
 
 ROOT = os.geteuid() == 0
 REPOSITORY = Path(__file__).parents[2]
@@ -96,13 +98,15 @@ async def test_durable_and_private(tmp_path: Path) -> None:
         assert 0o700 == stat.S_IMODE(socket_dir.stat().st_mode)
 
 
-async def test_outlives_the_deadline_of_its_start(tmp_path: Path) -> None:
+async def test_outlives_the_deadline_of_its_start(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
     """`start_s` bounds the start, and nothing else."""
-    async with embedded_postgres(tmp_path, start_s=20):
-        pass
-    async with embedded_postgres(tmp_path, start_s=0.5):
+    mock_clock.rate = 1.0  # as the machine's own, until it jumps
+    async with embedded_postgres(tmp_path, start_s=20) as conninfo:
         postmaster = postmaster_of(tmp_path)
-        await trio.sleep(0.7)
+        mock_clock.jump(25)
+        await trio.testing.wait_all_tasks_blocked()
+        # Where Postgres is told to stop, this is broken off.
+        await trio.to_thread.run_sync(execute, conninfo, "select pg_sleep(0.2)")
         assert postmaster == postmaster_of(tmp_path)
 
 
@@ -165,15 +169,13 @@ async def test_killed_ngos_is_succeeded(tmp_path: Path, staying: subprocess.Pope
             assert [(7,)] == execute(conninfo, "select n from t")
 
 
-def test_killed_ngos_takes_its_postgres_along(tmp_path: Path, staying: subprocess.Popen[str]) -> None:
+async def test_killed_ngos_takes_its_postgres_along(tmp_path: Path, staying: subprocess.Popen[str]) -> None:
     """A Postgres whose ngos was killed stops of itself."""
     postmaster = postmaster_of(tmp_path)
     staying.kill()
     staying.wait()
-    import psutil  # type: ignore[import-untyped]
-
-    psutil.wait_procs([psutil.Process(postmaster)] if psutil.pid_exists(postmaster) else [], timeout=5)
-    assert not psutil.pid_exists(postmaster)
+    with trio.fail_after(5):
+        await gone(postmaster)
 
 
 async def test_lock_file_of_a_stranger_is_no_hindrance(tmp_path: Path) -> None:

@@ -73,14 +73,20 @@ async def test_failing_file_leaves_nothing(empty_database_url: str, directory: P
 
 async def test_cancelled_file_leaves_nothing(empty_database_url: str, directory: Path) -> None:
     """Cancellation in the middle of a file undoes that file, and the lock is free again."""
-    (directory / "0003_long.sql").write_text("create table b (); select pg_sleep(10);")
-    with trio.move_on_after(0.5) as scope:
-        await migrate(empty_database_url, connect_s=2, lock_s=2, directory=directory)
+    run = partial(migrate, empty_database_url, connect_s=2, lock_s=2, directory=directory)
+    await run()
+    (directory / "0003_long.sql").write_text("create table b (); select pg_sleep(60);")
+    asleep = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            with trio.fail_after(20):
+                while not rows(empty_database_url, asleep):  # noqa: ASYNC110 - Postgres has no event
+                    await trio.sleep(0.02)
+            scope.cancel()
     assert scope.cancelled_caught
     (directory / "0003_long.sql").write_text("create table b ();")
-    assert MigrationReport(2, 3, ("long",)) == await migrate(
-        empty_database_url, connect_s=2, lock_s=2, directory=directory
-    )
+    assert MigrationReport(2, 3, ("long",)) == await run()
 
 
 async def test_lock_that_is_held_is_waited_for_in_bounds(empty_database_url: str, directory: Path) -> None:

@@ -14,6 +14,7 @@ import trio.testing
 from psycopg.rows import TupleRow
 
 from ngos.errors import StorageUnavailable
+from ngos.postgres import pool as pool_module
 from ngos.postgres.driver import TrioConnection
 from ngos.postgres.embedded import embedded_postgres
 from ngos.postgres.pool import Pool, PoolStats, is_unavailable, open_pool
@@ -128,6 +129,13 @@ async def test_waiting_is_counted(empty_database_url: str) -> None:
         assert PoolStats(1, 0, 2) == pool.stats()
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is kept where Postgres answers: how soon it does is the machine's, not the pool's."""
+    monkeypatch.setattr(pool_module, "GIVE_UP_S", 20.0)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_slow_query_is_cancelled_and_its_connection_kept(empty_database_url: str) -> None:
     """A query past its deadline is StorageUnavailable, and costs no connection."""
     async with pool_of(empty_database_url) as pool:
@@ -140,9 +148,11 @@ async def test_slow_query_is_cancelled_and_its_connection_kept(empty_database_ur
         assert pid == await pid_of(pool)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_cancellation_passes_as_cancellation(empty_database_url: str) -> None:
     """A client that leaves is no failure of the database."""
     async with pool_of(empty_database_url) as pool:
+        await pid_of(pool)  # so that it is a query that is cancelled, and not the making of a connection
         with trio.move_on_after(0.05) as scope:
             async with pool.connection() as connection:
                 await connection.execute("select pg_sleep(5)")
@@ -150,6 +160,7 @@ async def test_cancellation_passes_as_cancellation(empty_database_url: str) -> N
         assert PoolStats(1, 1, 0) == pool.stats()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_open_transaction_is_rolled_back(empty_database_url: str) -> None:
     """What a block began and did not end is undone before another task gets the connection."""
     async with pool_of(empty_database_url, max_size=1) as pool:

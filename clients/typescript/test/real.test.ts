@@ -12,7 +12,7 @@ import {
   type Options,
   RequestTooBig,
 } from '@neurograph/client';
-import { afterEach, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
+import { afterEach, describe, expect, inject, it, onTestFinished } from 'vitest';
 import { TestServer } from './server.js';
 
 const open: NeuroGraphWebSocket[] = [];
@@ -139,14 +139,18 @@ describe('subscriptions', () => {
     const topic = unique();
     const heard: unknown[] = [];
     ws.on('n', (message) => heard.push(message.payload.n));
+    const next = () => new Promise((resolve) => ws.on('n', resolve));
+    const first = next();
     await ws.subscribe(topic);
     await ws.publish(topic, 'n', { n: 1 });
-    await vi.waitFor(() => expect(heard).toEqual([1]));
+    await first;
+    expect(heard).toEqual([1]);
     await ws.unsubscribe(topic);
     await ws.publish(topic, 'n', { n: 2 });
+    const second = next();
     await ws.subscribe(topic);
     await ws.publish(topic, 'n', { n: 3 });
-    await vi.waitFor(() => expect(heard).toContain(3));
+    await second;
     expect(heard).toEqual([1, 3]);
   });
 
