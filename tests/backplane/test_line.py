@@ -170,8 +170,13 @@ async def test_what_strangers_say_is_not_heard(carrier: Callable[[], Carrier], d
         assert (None, None) == (one.line.lost, two.line.lost)
 
 
-async def test_what_is_said_again_is_not_heard(carrier: Callable[[], Carrier], database_url: str) -> None:
+async def test_what_is_said_again_is_not_heard(
+    carrier: Callable[[], Carrier], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tries to have nodes hear twice, or late, what somebody at the bus has recorded and says again."""
+    # A beat that goes out meanwhile would be newer than what is said here.
+    monkeypatch.setattr(line_module, "BEAT_S", LIMIT_S)
+    monkeypatch.setattr(line_module, "LOST_S", 2 * LIMIT_S)
     async with lines(carrier(), carrier()) as (one, two):
         early, late = (one.line.pack([("t", body)]).decode() for body in (b"early", b"late"))
         own = two.line.pack([("t", b"own")]).decode()

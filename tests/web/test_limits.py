@@ -159,7 +159,7 @@ async def too_many_bytes(server: Running, _mint: Mint) -> None:
         assert "rate_limited" == error["code"]
 
 
-@meets(Limit.SUBJECT_COMMANDS_PER_S, subject_commands_per_s=1.0, burst_s=10.0)
+@meets(Limit.SUBJECT_COMMANDS_PER_S, subject_commands_per_s=0.1, burst_s=100.0)
 async def too_many_commands_of_a_subject(server: Running, mint: Mint) -> None:
     async with greeted(server, headers=mint.bearer()) as one, greeted(server, headers=mint.bearer()) as two:
         assert "rate_limited" == (await until_refused(one))["code"]
