@@ -17,7 +17,7 @@ from ngos.backplane.line import Cluster
 from ngos.cache.entry import Entry
 from ngos.config import MIB
 from ngos.errors import RedisUnavailable
-from ngos.redis import Address, Client, errors, open_redis
+from ngos.redis import CONNECT_S, Address, Client, errors, open_redis
 
 GET_S: Final = 0.05
 SET_S: Final = 0.5
@@ -121,7 +121,9 @@ class Shared:
         self._cluster = cluster
         while True:
             try:
-                async with open_redis(self._address) as self._client:
+                async with open_redis(self._address) as client:
+                    await self._greet(client)
+                    self._client = client
                     await self._write()
             except RedisUnavailable as exc:
                 self._fail(self._reading, str(exc))
@@ -130,6 +132,20 @@ class Shared:
             self._waiting.clear()
             self._waiting_bytes = 0
             await trio.sleep(FIRST_PAUSE_S)
+
+    async def _greet(self, client: Client) -> None:
+        """Have a connection be made: coredis makes it for the first command, and a read has no time for that.
+
+        Failed, it is as if a read had failed. Cancelled, it stops waiting.
+        """
+        with trio.move_on_after(CONNECT_S) as scope:
+            try:
+                with errors():
+                    await client.ping()
+            except RedisUnavailable as exc:
+                self._fail(self._reading, str(exc))
+        if scope.cancelled_caught:
+            self._fail(self._reading, f"no answer within {CONNECT_S:g} s")
 
     async def _write(self) -> None:
         assert self._client is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -287,15 +288,15 @@ async def test_bad_providers(script: Script, why: str) -> None:
 
 async def test_nobody_there() -> None:
     """Tries to end the server by a provider that is not there."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
-    with capture_logs() as logs:
+    with socket.socket() as ours, capture_logs() as logs:
+        ours.bind(("127.0.0.1", 0))  # and does not listen: nor does anybody else there, meanwhile
         async with trio.open_nursery() as nursery:
-            verifier = Verifier.open(terms_for(f"http://127.0.0.1:{port}/", refusal_s=0.1), lambda: NOW_S)
+            url = f"http://127.0.0.1:{ours.getsockname()[1]}/"
+            verifier = Verifier.open(terms_for(url, refusal_s=0.1), lambda: NOW_S)
             await nursery.start(verifier.run)
             with pytest.raises(Refused):
                 await verifier.verify(token("ES256"))
+            await Bench(Provider(nothing), verifier, logs).logged("auth.keys_failed")
             nursery.cancel_scope.cancel()
     assert "ConnectError" in logs[0]["reason"]
 

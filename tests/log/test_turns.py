@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg
 import pytest
 import trio
+from psycopg.conninfo import make_conninfo
 
 from tests.services.nodes import open_node
 
@@ -75,9 +76,11 @@ async def waits_for_a_lock(operator: psycopg.Connection[Any]) -> None:
 async def test_nodes_at_the_same_rows(database_url: str) -> None:
     """Tries to have two nodes get into each other's way for good, by all that they change at the same few tokens."""
     tokens = [str(UUID(int=number)) for number in range(1, 9)]
+    # Postgres looks for deadlocks later than a node gives up: one would be `unavailable`, and a mere wait is not.
+    url = make_conninfo(database_url, options="-c deadlock_timeout=1min")
     async with (
-        open_node(database_url, is_alone=False, query_s=0.9) as one,  # less than it takes Postgres to see a deadlock
-        open_node(database_url, is_alone=False, query_s=0.9) as two,
+        open_node(url, is_alone=False, query_s=10.0) as one,
+        open_node(url, is_alone=False, query_s=10.0) as two,
         trio.open_nursery() as nursery,
     ):
         for number in range(12):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -97,15 +99,18 @@ async def test_the_scheme_has_no_case(guarded: Running, mint: Mint) -> None:
 
 async def test_who_does_not_say_who_he_is(database_url: str, mint: Mint) -> None:
     """Tries to stay without a token by sending other commands, and bad tokens: it ends with 4401 all the same."""
-    async with running_server(database_url, **mint.settings, auth_timeout_s=0.7) as server:
-        async with greeted(server) as silent, greeted(server) as busy, greeted(server) as known:
-            await known.command("authenticate", {"token": mint.token()})
+    async with running_server(database_url, **mint.settings) as server, greeted(server) as known:
+        assert "authenticated" == (await ask(known, "authenticate", {"token": mint.token(lifetime_s=3600)}))["is"]
+        (connection,) = server.app.connections.open.values()
+        assert connection._scope.deadline > trio.current_time() + 3000, "it ends with its token"
+        # Not before, or who is known would have had to say so in as little time.
+        server.app.apply(attrs.evolve(server.app.settings, auth_timeout_s=0.7))
+        async with greeted(server) as silent, greeted(server) as busy:
             for _ in range(20):
                 await busy.command("ping")
             await busy.command("authenticate", {"token": "x"})
             assert 4401 == await silent.closed()
             assert 4401 == await busy.closed()
-            assert "authenticated" == (await known.message())["type"]
             assert "pong" == (await ask(known, "ping"))["is"]
         assert server.app.connections.refusals.counts["auth_timeout_s"] == 2
 
@@ -120,9 +125,14 @@ async def test_a_stranger_that_does_not_stop(guarded: Running) -> None:
         assert 4401 == await socket.closed()
 
 
+def bearer_for_2_s(mint: Mint) -> dict[str, str]:
+    """Tokens are good from the full second before: as much more as is gone of that."""
+    return mint.bearer(lifetime_s=2 + time.time() % 1)
+
+
 async def test_expiry(guarded: Running, mint: Mint) -> None:
     """Tries to go on with a token that is over: 4401, for the writer and for the mere listener."""
-    headers = mint.bearer(lifetime_s=2)
+    headers = bearer_for_2_s(mint)
     async with greeted(guarded, headers=headers) as writer, greeted(guarded, headers=headers) as listener:
         assert "subscribed" == (await ask(listener, "subscribe", {"topic": "tokens"}))["is"]
         assert "token.created" == (await ask(writer, "token.create"))["is"]
@@ -133,7 +143,7 @@ async def test_expiry(guarded: Running, mint: Mint) -> None:
 
 async def test_renewal(guarded: Running, mint: Mint) -> None:
     """A renewed token carries the connection, and its subscription, past the end of the first one."""
-    headers = mint.bearer(lifetime_s=2)
+    headers = bearer_for_2_s(mint)
     async with greeted(guarded, headers=headers) as short, greeted(guarded, headers=headers) as renewed:
         await ask(renewed, "subscribe", {"topic": "tokens"})
         assert "authenticated" == (await ask(renewed, "authenticate", {"token": mint.token(lifetime_s=60)}))["is"]

@@ -10,7 +10,7 @@ import pytest
 import trio
 from h2.connection import H2Connection
 
-from ngos.gateway.server import Server
+from ngos.gateway.server import Server, _Deadline
 from tests.servers import Running
 from tests.web.wire import ANSWER_S, BINARY, TEXT, frame, origin_of, raw_socket, request, upgrade
 
@@ -90,27 +90,39 @@ HALF = {
 }
 
 
-@pytest.mark.settings(handshake_s=0.3)
 @pytest.mark.parametrize("what", HALF)
 async def test_idle_connections_end_and_nothing_else_does(
     target: Running, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Tries to keep a connection by sending nothing, or half of something; or to end the server by its end."""
-    monkeypatch.setattr(Server, "request_s", 0.3)
     host, port = origin_of(target.http)
-    async with raw_socket(target.http) as bystander, await trio.open_tcp_stream(host, port) as stream:
+    async with raw_socket(target.http) as bystander:
         await bystander.message()
-        if HALF[what]:
-            await stream.send_all(HALF[what])
-        with trio.fail_after(3):
-            try:
-                while await stream.receive_some():
-                    pass
-            except trio.BrokenResourceError:
-                pass  # cut: that is fine
-        await alive(target)
-        await bystander.command("ping", id="1")
-        assert "pong" == (await bystander.message())["type"]
+        is_held = trio.Event()
+
+        def impatient(_idle_s: float, request_s: float) -> _Deadline:
+            is_held.set()
+            return _Deadline(0.3, request_s)
+
+        # Only the one that is made meanwhile is held to so little time.
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "request_s", 0.3)
+            patch.setattr("ngos.gateway.server._Deadline", impatient)
+            stream = await trio.open_tcp_stream(host, port)
+            with trio.fail_after(ANSWER_S):
+                await is_held.wait()
+        async with stream:
+            with trio.fail_after(3):
+                try:
+                    if HALF[what]:
+                        await stream.send_all(HALF[what])
+                    while await stream.receive_some():
+                        pass
+                except trio.BrokenResourceError:
+                    pass  # cut: that is fine
+            await alive(target)
+            await bystander.command("ping", id="1")
+            assert "pong" == (await bystander.message())["type"]
 
 
 async def test_http2_is_not_spoken(target: Running) -> None:

@@ -41,6 +41,9 @@ async def test_stats(server: Running) -> None:
             expected = {"active_connections": 2, "topics": {"tokens": 2, "mine": 1}, "total_subscriptions": 3}
             assert expected == answer.json
             assert "application/json" == answer.headers["content-type"]
+        # Nobody waits for the answer to an `unsubscribe`; this one comes behind it.
+        await one.ping()
+        await two.ping()
         assert {} == (await request(server.http, "GET", "/ws/stats")).json["topics"]
 
 
