@@ -48,8 +48,9 @@ class Client(Api):
 
         Who looks seldom misses what passes in between; Callbacks don't.
         """
+        was = self.state
         await self._loop.checkpoint()
-        if self.state is not State.ENDED:
+        if self.state is was is not State.ENDED:  # else it is another already: nobody would tell of that again
             await self._changed.park()
         return self.state
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -170,6 +170,27 @@ async def test_refused_when_it_comes_back(nursery: trio.Nursery, status: int, co
         assert client.lost is not None
     assert 2 == attempts
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("state", [State.RECONNECTING, State.ENDED])
+async def test_a_change_while_others_have_their_turn(state: State) -> None:
+    """Tries to have who waits for a change wait for the next one, because it comes before he waits."""
+
+    class Session:
+        state = State.CONNECTED
+
+    class Loop:
+        async def checkpoint(self) -> None:
+            session.state = state
+
+    class Lot:
+        async def park(self) -> None:
+            raise AssertionError("nobody tells of it again")
+
+    session = Session()
+    client = Client(cast("Any", Loop()), cast("Any", session), cast("Any", Lot()), 1.0)
+    with trio.fail_after(5):
+        assert state is await client.changed()
 
 
 async def test_a_silent_server_is_left(nursery: trio.Nursery) -> None:
