@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import attack_cli
 import chaos_cli
 import click
 import pytest
+from bench_loads.beside import Beside
+from bench_loads.common import Run
 
 from tests.databases import TestServer
 
@@ -75,3 +78,38 @@ def test_what_is_being_started_is_ended(
         cli.main(list(arguments))
     assert 130 == ended.value.code
     assert any(word in str(part) for part in started[-1].args)
+
+
+def test_what_a_load_is_starting_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to leave behind the process that a load starts beside itself, by ending the load before it has it."""
+    start = asyncio.create_subprocess_exec
+    started: list[asyncio.subprocess.Process] = []
+
+    async def load() -> None:
+        is_there, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(*_command: str, **pipes: int) -> asyncio.subprocess.Process:
+            started.append(await start("sleep", "60", **pipes))
+            is_there.set()
+            await go_on.wait()
+            return started[0]
+
+        async def use() -> None:
+            async with Beside.running(Run(), "ws://127.0.0.1:1"):
+                raise AssertionError("it was ended before")
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", slowly)
+        task = asyncio.create_task(use())
+        await is_there.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert -signal.SIGKILL == started[0].returncode
+        finally:
+            if started[0].returncode is None:
+                started[0].kill()
+                await started[0].wait()
+
+    asyncio.run(load())
