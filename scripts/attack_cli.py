@@ -22,6 +22,7 @@ from attack_parts.report import show
 from attack_parts.run import AFTER_S, HELD_S, Options, Run
 from bench_servers import BenchError
 from chaos_parts.processes import ChaosError
+from interrupts import interruptible
 from rich.console import Console
 
 from ngos.errors import NgosError
@@ -101,7 +102,7 @@ def cli(*, as_json: bool, only: tuple[str, ...], memory_mib: int, **given: Any) 
         ):
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
             run = Run(options, Path(directory), lambda line: console.print(line, highlight=False, style="dim"))
-            account = trio.run(run.run)
+            account = trio.run(interruptible, run.run)
     except* KeyboardInterrupt:
         sys.exit(130)
     except* (BenchError, ChaosError, NgosError) as group:

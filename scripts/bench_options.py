@@ -14,6 +14,7 @@ import trio
 from bench_frame import Cell, Plan, Result, measure
 from bench_report import Column, line, table, write
 from bench_servers import HERE, BenchError
+from interrupts import interruptible
 from rich.console import Console
 
 WARM_UP_S = 1.0
@@ -111,7 +112,7 @@ def run(plan: Plan, database_url: str | None, columns: Sequence[Column]) -> None
     if load_before > BUSY:
         console.print(f"[yellow]the machine is busy (load average {load_before:.1f}): expect noise[/]", highlight=False)
     try:
-        about = trio.run(partial(measure, plan, database_url, on_result))
+        about = trio.run(interruptible, partial(measure, plan, database_url, on_result))
     except* KeyboardInterrupt:
         sys.exit(130)
     except* BenchError as group:

@@ -25,6 +25,7 @@ from chaos_parts.plan import OF_REDIS, Kind
 from chaos_parts.processes import ChaosError
 from chaos_parts.report import show
 from chaos_parts.run import Run
+from interrupts import interruptible
 from rich.console import Console
 
 from ngos.errors import NgosError
@@ -116,7 +117,7 @@ def cli(
         )
         with (directory / "chaos.log").open("w") as log:
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
-            trio.run(run.run)
+            trio.run(interruptible, run.run)
     except* KeyboardInterrupt:
         sys.exit(130)
     except* (ChaosError, NgosError) as group:

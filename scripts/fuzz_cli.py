@@ -19,6 +19,7 @@ import trio
 from fuzz_parts.attacks import NAMES
 from fuzz_parts.findings import Finding
 from fuzz_parts.run import TARGETS, Options, Run, replay
+from interrupts import interruptible
 from rich.console import Console
 from rich.table import Table
 
@@ -74,7 +75,7 @@ def cli(
                 sys.exit(_replay(replayed, directory))
             options = Options(minutes * 60, seed, only or TARGETS, planted, named or NAMES)
             run = Run(options, directory, findings, lambda line: console.print(line, highlight=False, markup=False))
-            trio.run(run.run)
+            trio.run(interruptible, run.run)
     except* KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -18,6 +18,7 @@ import trio
 from bench_servers import BenchError
 from chaos_parts.processes import ChaosError
 from hunt_parts.run import Account, Options, hunt
+from interrupts import interruptible
 
 from ngos.errors import NgosError
 
@@ -51,7 +52,8 @@ def cli(**given: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with tempfile.TemporaryDirectory(prefix="ngos-hunt-", ignore_cleanup_errors=True) as directory:
-            account = trio.run(partial(hunt, Options(**given), Path(directory), partial(click.echo, err=True)))
+            work = partial(hunt, Options(**given), Path(directory), partial(click.echo, err=True))
+            account = trio.run(interruptible, work)
     except* KeyboardInterrupt:
         sys.exit(130)
     except* (BenchError, ChaosError, NgosError) as group:

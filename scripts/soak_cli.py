@@ -19,6 +19,7 @@ import structlog
 import trio
 from bench_servers import BenchError
 from chaos_parts.processes import ChaosError
+from interrupts import interruptible
 from rich.console import Console
 from soak_parts.account import State, judge
 from soak_parts.report import line, show
@@ -107,7 +108,7 @@ def cli(*, json_file: Path | None, **given: Any) -> None:
             (Path(directory) / "soak.log").open("w") as log,
         ):
             structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
-            account = trio.run(Run(options, Path(directory), say, on_sample).run)
+            account = trio.run(interruptible, Run(options, Path(directory), say, on_sample).run)
     except* KeyboardInterrupt:
         sys.exit(130)
     except* (BenchError, ChaosError, NgosError) as group:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import SystemRandom
 
 import trio
 from attrs import define, field
@@ -17,16 +18,28 @@ from attrs import define, field
 from tests.programs import needed
 
 LIMIT_S = 10.0
+LOWEST_PORT = 15_000
+HIGHEST_PORT = 65_535
+GOSSIP = 10_000
 
 
 def free_port() -> int:
-    """A port that nothing listened on a moment ago, and with one for a Cluster's gossip, which is 10,000 further."""
+    """A port that nothing listened on a moment ago, and with one for a Cluster's gossip, which is 10,000 further.
+
+    Both are below those that the kernel gives to whoever asks for any: while the Redis is not there yet, or was killed,
+    nobody is given them. Where the kernel gives nearly all, they are any.
+    """
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(LOWEST_PORT, lowest_given - GOSSIP) or range(LOWEST_PORT, HIGHEST_PORT - GOSSIP)
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            if port < 55_000:
-                return port
+        port = SystemRandom().choice(ports)  # nobody's seed: two processes may have the same
+        with socket.socket() as probe, socket.socket() as gossip:
+            try:
+                probe.bind(("127.0.0.1", port))
+                gossip.bind(("127.0.0.1", port + GOSSIP))
+            except OSError:
+                continue
+            return port
 
 
 @define

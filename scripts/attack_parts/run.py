@@ -24,7 +24,7 @@ from chaos_parts.processes import NotRecovered, ended, start, until
 from chaos_parts.server import clean_environment
 
 from attack_parts.account import Account, Arrived, Latency, Log, Spent, make_phases
-from attack_parts.server import Numbers, Server, start_server, waited_s
+from attack_parts.server import LOOK_EVERY_S, Numbers, Server, start_server, waited_s
 from attack_parts.tally import Tally
 from attack_parts.tokens import Tokens, make_tokens
 from attack_parts.world import make_world
@@ -39,7 +39,6 @@ QUIET_S = 5.0
 """How long the honest ones are measured when all is over, at least."""
 REPORT_S = 30.0
 STOP_S = 20.0
-LOOK_EVERY_S = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -111,8 +110,7 @@ class Run:
                 with self._phase("before", server):
                     await trio.sleep(options.before_seconds)
                 self._arrivals["before"] = await self._report_of("arrivals-before", arrivals, asked=False)
-            await trio.sleep(LOOK_EVERY_S)
-            before = await server.numbers()
+            before = await server.settled(options.honest, READY_S)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, server, most)
                 coming = ["--seconds", str(options.seconds), *honest_tokens]
@@ -191,7 +189,7 @@ class Run:
                 now = await server.numbers()
                 elapsed_s = monotonic() - began
                 found.append((round(elapsed_s, 2), now))
-                is_enough = elapsed_s >= min(QUIET_S, self.options.after_seconds) and _is_back(before, now)
+                is_enough = elapsed_s >= min(QUIET_S, self.options.after_seconds) and now.is_back(before)
                 if is_enough or elapsed_s > self.options.after_seconds:
                     break
                 # Also until the connection of our own question is gone, which is a descriptor too.
@@ -264,9 +262,3 @@ async def _watch(server: Server, most: _Most) -> None:
         most.memory_bytes = max(most.memory_bytes, server.memory_bytes())
         most.descriptors = max(most.descriptors, server.descriptors())
         await trio.sleep(LOOK_EVERY_S)
-
-
-def _is_back(before: Numbers, now: Numbers) -> bool:
-    return all(
-        getattr(before, name) == getattr(now, name) for name in ("descriptors", "tasks", "connections", "subscriptions")
-    )

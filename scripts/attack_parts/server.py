@@ -18,6 +18,9 @@ from chaos_parts.server import clean_environment
 
 START_S = 40.0
 ASK_S = 10.0
+LOOK_EVERY_S = 0.5
+SAME = ("descriptors", "tasks", "connections", "subscriptions")
+"""What has to be, when all is over, as it was before."""
 _NUMBER = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 _ADDRESS = re.compile(r"^http://\S+:(\d+)$", re.MULTILINE)
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -38,6 +41,10 @@ class Numbers:
     subscriptions: int | None
     topics: int | None
     cpu_s: float
+
+    def is_back(self, before: Numbers) -> bool:
+        """Whether all is as it was."""
+        return all(getattr(before, name) == getattr(self, name) for name in SAME)
 
 
 @attrs.frozen
@@ -82,6 +89,21 @@ class Server:
             shown.get("ngos_topics"),
             self.cpu_s(),
         )
+
+    async def settled(self, connections: int, seconds: float) -> Numbers:
+        """Its numbers with so many connections, and as they were half a second before; after so many seconds, any.
+
+        It may have yet to notice that somebody has left. And the pool may open a connection between the look at the
+        descriptors and what `/metrics` says of it. Raises OSError when it is gone.
+        """
+        deadline = trio.current_time() + seconds
+        before = await self.numbers()
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            now = await self.numbers()
+            if (now.connections == connections and now.is_back(before)) or trio.current_time() > deadline:
+                return now
+            before = now
 
 
 def waited_s(pid: int) -> float:

@@ -56,14 +56,12 @@ class Beside:
     @asynccontextmanager
     async def running(cls, run: Run, url: str, *arguments: str) -> AsyncIterator[Beside]:
         """Start it; its client has settled when this enters, and begins. It has ended when this exits."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench_loads.beside", "--url", url, *arguments),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        assert process.stdout is not None
+        command = (sys.executable, "-m", "bench_loads.beside", "--url", url, *arguments)
+        starting = asyncio.create_task(asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE))
         try:
+            # Cancelled in the midst of it, we would not know what to end.
+            process = await asyncio.shield(starting)
+            assert process.stdout is not None
             try:
                 async with asyncio.timeout(READY_S):
                     ready = await process.stdout.readline()
@@ -77,6 +75,7 @@ class Beside:
             finally:
                 beside._out.cancel()
         finally:
+            process = await starting
             if process.returncode is None:
                 process.kill()
             await process.wait()

@@ -87,7 +87,7 @@ async def begin(
         await redis.answering()
     names = ["server"] if options.nodes == 1 else [f"node-{number}" for number in range(options.nodes)]
     redis_url = None if redis is None else redis.url
-    nodes = [make_node(name, postgres.url, options.backplane, redis_url, directory) for name in names]
+    nodes = [make_node(name, postgres.url, options.backplane, redis_url, directory, options.kinds) for name in names]
     for node in nodes:
         await nursery.start(node.proxy.serve)
         await nursery.start(node.server.run)

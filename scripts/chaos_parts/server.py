@@ -11,6 +11,7 @@ import re
 import socket
 import sys
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from random import SystemRandom
 from urllib.request import urlopen
@@ -18,21 +19,20 @@ from urllib.request import urlopen
 import attrs
 import trio
 
+from chaos_parts.plan import OF_REDIS, Kind
 from chaos_parts.processes import ChaosError, NotRecovered, Tended
 from chaos_parts.proxy import Proxy
 
 START_S = 40.0
 ASK_S = 1.0
-QUERY_S = 1.0
 SETTINGS = {
     "NGOS_DURABLE_TOPICS": "chaos.*",
-    "NGOS_DATABASE_QUERY_S": str(QUERY_S),
-    "NGOS_DATABASE_CONNECT_S": "2",
     "NGOS_MAILBOX_AGE_S": "2",
     "NGOS_HEARTBEAT_INTERVAL_S": "5",
     "NGOS_HEARTBEAT_TIMEOUT_S": "3",
     "NGOS_DRAIN_S": "1",
 }
+OF_DATABASE = {"NGOS_DATABASE_QUERY_S": "1", "NGOS_DATABASE_CONNECT_S": "2"}
 LOWEST_PORT = 15_000
 
 
@@ -59,11 +59,15 @@ def _url(port: int) -> str:
     return f"ws://127.0.0.1:{port}/ws"
 
 
-def make_node(name: str, database_url: str, backplane: str, redis_url: str | None, directory: Path) -> Node:
-    """A node, not yet running."""
+def make_node(
+    name: str, database_url: str, backplane: str, redis_url: str | None, directory: Path, kinds: Collection[Kind]
+) -> Node:
+    """A node, not yet running. `kinds`: the faults that there will be."""
     port = quiet_port()
     command = [sys.executable, "-m", "ngos", "serve", "--port", str(port), "--backplane", backplane]
     environment = clean_environment() | SETTINGS | {"NGOS_DATABASE_URL": database_url}
+    # Where only Redis is hurt, a disk that stands still for a second would pass for a trouble with Redis.
+    environment |= {} if OF_REDIS.issuperset(kinds) else OF_DATABASE
     if redis_url is not None:
         environment["NGOS_REDIS_URL"] = redis_url
     return Node(Tended(name, command, environment, directory / f"{name}.log"), port, Proxy(port))

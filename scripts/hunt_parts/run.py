@@ -124,6 +124,8 @@ async def _log(database_url: str) -> tuple[dict[str, list[tuple[str, dict[str, A
     found = {}
     connection: TrioConnection[Any] = await TrioConnection.connect(database_url, autocommit=True)
     async with connection:
+        # One snapshot: a write that was in flight when the time was over may be committed between two of these queries.
+        await connection.execute("begin isolation level repeatable read, read only")
         for topic in ("graph", "tokens"):
             rows = await connection.execute(
                 "select type, payload from events join topics using (topic_id) where topic = %s order by events.seq",

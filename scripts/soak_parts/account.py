@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 from attack_parts.account import Log
-from attack_parts.server import Numbers
+from attack_parts.server import SAME, Numbers
 
 from soak_parts.sample import Sample
 from soak_parts.trend import Slope, first_and_last, slope, tenth
@@ -32,7 +32,6 @@ LONG_ENOUGH_S = 20 * 60
 TENTH_S = 60.0
 RATE = 0.99
 SHOWN = 5
-SAME = ("descriptors", "tasks", "connections", "subscriptions")
 
 
 class State(Enum):

@@ -20,7 +20,7 @@ import orjson
 import trio
 from attack_parts.account import Log
 from attack_parts.run import killed_at_end
-from attack_parts.server import Numbers, Server, start_server
+from attack_parts.server import LOOK_EVERY_S, Numbers, Server, start_server
 from bench_postgres import open_databases
 from bench_servers import allow_connections, pinned
 from chaos_parts.processes import SCRIPTS, ChaosError, NotRecovered, ended
@@ -29,14 +29,13 @@ from chaos_parts.server import clean_environment
 from ngos.errors import NgosError
 from ngos.postgres.driver import TrioConnection
 from ngos.verify import verify
-from soak_parts.account import SAME, Account, warm_up_min
+from soak_parts.account import Account, warm_up_min
 from soak_parts.sample import Look, Sample, between, closes, scrape
 
 ANSWER_S = 150.0
 SETTLE_S = 30.0
 STILL_S = 1.0
 STOP_S = 30.0
-LOOK_EVERY_S = 0.5
 GONE = Numbers(0, None, None, None, None, None, 0.0)
 DECODERS = 5
 WRITER_PER_S = 25
@@ -114,16 +113,17 @@ class Run:
     async def _with(self, server: Server, database_url: str) -> Account:
         options = self.options
         decoders = min(DECODERS, max(1, options.clients // 10))
+        writing = max(1, round(options.changes_per_s / WRITER_PER_S))
         common = ["--port", str(server.port), "--seed", str(options.seed), "--reconnects", str(options.reconnects)]
         count = ["--clients", str(options.clients - decoders)]
-        kinds = ["--decoders", str(decoders), "--writers", str(max(1, round(options.changes_per_s / WRITER_PER_S)))]
+        kinds = ["--decoders", str(decoders), "--writers", str(writing)]
         kinds += ["--changes-per-s", str(options.changes_per_s)]
         async with (
             self._child("readers", *common, *count) as readers,
             self._child("writers", *common, *kinds) as writers,
         ):
             await trio.sleep(STILL_S)
-            start = await server.numbers()
+            start = await server.settled(options.clients + writing, SETTLE_S)
             await self._load(server, readers, writers)
             self.say("the load has ended: waiting for all that is owed")
             # Of a server that is gone, nothing is to be waited for.
@@ -174,7 +174,9 @@ class Run:
                 self.say(f"the load has begun: {options.clients} clients, {options.changes_per_s:g} changes a second")
                 rounds = max(1, round(options.minutes * 60 / options.interval_s))
                 for number in range(1, rounds + 1):
-                    await trio.sleep_until(began + number * options.interval_s)
+                    # After a look that was late, the next one is due at once: too few replies would be between the two.
+                    soonest = trio.current_time() + options.interval_s / 2
+                    await trio.sleep_until(max(began + number * options.interval_s, soonest))
                     with trio.CancelScope(shield=True):  # half an answer would be taken for the next one
                         metrics = await trio.to_thread.run_sync(scrape, server.port)
                         read, wrote = await readers.ask("look"), await writers.ask("look")
@@ -204,8 +206,7 @@ class Run:
                 now = await server.numbers()
             except OSError:
                 return GONE
-            is_back = all(getattr(start, name) == getattr(now, name) for name in SAME)
-            if is_back or trio.current_time() > deadline:
+            if now.is_back(start) or trio.current_time() > deadline:
                 return now
             # Also until the connection of our own question is gone, which is a descriptor too.
             await trio.sleep(LOOK_EVERY_S)

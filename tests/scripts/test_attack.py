@@ -17,10 +17,11 @@ import pytest
 from attack_parts.account import Account, Arrived, Latency, Log, Phase, Spent, judge, make_phases, p99_ratio
 from attack_parts.kinds import KINDS
 from attack_parts.report import show
-from attack_parts.server import Numbers
+from attack_parts.server import Numbers, Server
 from attack_parts.tally import Tally
 from attack_parts.wire import CLOSE, PONG, TEXT, Frames, frame, outcome_of
 from rich.console import Console
+from trio.testing import MockClock
 
 from tests.databases import TestServer
 from tests.scripts.marked import Script
@@ -212,6 +213,31 @@ def test_a_record_is_json() -> None:
     """Tries to have an account that programs can't read."""
     record = orjson.loads(orjson.dumps(GOOD.record()))
     assert {"attempts": 5, "sent_bytes": 100, "outcomes": {"Pong": 5}} == record["kinds"]["pings"]
+
+
+@pytest.mark.parametrize(
+    ("early", "looks"),
+    [
+        ([attrs.evolve(BEFORE, connections=101)] * 2, 4),  # one has left, and the server has yet to notice
+        ([attrs.evolve(BEFORE, descriptors=119)], 3),  # the pool has just opened a connection
+        ([attrs.evolve(BEFORE, connections=101)] * 100, 11),
+    ],
+)
+async def test_what_is_as_before_was_so_for_a_while(
+    early: list[Numbers], looks: int, autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries to have a passing moment be what everything is compared with, or to be waited for without end."""
+    seen: list[Numbers] = []
+
+    async def numbers(_server: Server) -> Numbers:
+        seen.append(early[len(seen)] if len(seen) < len(early) else BEFORE)
+        return seen[-1]
+
+    monkeypatch.setattr(Server, "numbers", numbers)
+    server = Server(None, 1, tmp_path, None)
+    found = await server.settled(BEFORE.connections, 4.9)
+    assert found == seen[-1]
+    assert looks == len(seen)
 
 
 def test_latency_is_the_nearest_rank() -> None:

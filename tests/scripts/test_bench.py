@@ -6,9 +6,13 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import bench_servers
 import pytest
 
+from tests import redis_server
 from tests.scripts.benches import contestants, written
 
 # Of the peers those that are Python: the others are not on every machine, or would have to be fetched.
@@ -143,6 +147,13 @@ def test_what_makes_no_sense_is_refused(bench, arguments: tuple[str, ...], said:
     done = bench(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("free_port", [bench_servers.free_port, redis_server.free_port])
+def test_a_port_is_given_to_nobody_else(free_port: Callable[[], int]) -> None:
+    """Tries to be given a port that whoever binds to any, or connects, may be given before the server is there."""
+    lowest_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(free_port() < lowest_given for _ in range(100))
 
 
 @pytest.mark.parametrize("idle", ["per_s", "server_cpu", "load_cpu"])

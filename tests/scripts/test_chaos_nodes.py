@@ -18,6 +18,7 @@ from chaos_parts.plan import LASTING_S, Fault, Kind, make_plan
 from chaos_parts.processes import ChaosError, until
 from chaos_parts.redis import Redis, make_redis
 from chaos_parts.resend import Line
+from chaos_parts.server import make_node
 
 from tests.scripts.marked import Script
 from tests.servers import running_server
@@ -91,6 +92,21 @@ def test_writers_are_spread_and_half_of_them_move() -> None:
     assert [0, 1, 2, 0, 1, 2] == [of_writer[0] for of_writer in nodes]
     assert [[0, 1, 2], [1], [2, 0, 1], [0], [1, 2, 0], [2]] == nodes
     assert [[0], [0]] == [writers_nodes(number, 1) for number in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_short"),
+    [([Kind.FLUSH_REDIS, Kind.SLEEP_REDIS], False), ([Kind.FLUSH_REDIS, Kind.KILL_POSTGRES], True), (list(Kind), True)],
+)
+def test_postgres_is_given_up_early_where_it_is_hurt(
+    kinds: list[Kind], is_short: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries to have a slow moment of a Postgres that nobody hurts told as something that Redis caused."""
+    monkeypatch.setenv("NGOS_DATABASE_QUERY_S", "7")
+    environment = make_node("n", "postgresql://", "redis", "redis://", tmp_path, kinds).server.environment
+    early = {name for name in ("NGOS_DATABASE_QUERY_S", "NGOS_DATABASE_CONNECT_S") if name in environment}
+    assert 2 * is_short == len(early)
+    assert {"NGOS_HEARTBEAT_TIMEOUT_S", "NGOS_DURABLE_TOPICS"} < environment.keys()
 
 
 def line(**entry: object) -> bytes:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from hunt_parts import run
 from hunt_parts.judge import Read, Verdict, Written, judge
 from hunt_parts.state import digest
 
+from ngos.log import store
+from ngos.log.sql import Transaction
+from ngos.log.store import Draft, Extent
+from ngos.postgres.driver import TrioConnection
 from tests.databases import TestServer
 from tests.scripts.marked import Script
 
@@ -78,6 +85,28 @@ def test_what_is_past_is_found(read: Read, stale: int, behind: int) -> None:
     """Tries to have a read pass that tells what was, is at a position that was, or is no shortest path."""
     verdict = judged(read)
     assert (stale, behind, 1) == (verdict.stale, verdict.behind, len(verdict.examples))
+
+
+async def test_a_write_that_is_late(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a write, whose commit comes while the log is read, be taken for one that the log has lost."""
+    read_extents = store.read_extents
+    async with await TrioConnection.connect(database_url, autocommit=True) as connection:
+
+        async def write() -> None:
+            async with connection.transaction():
+                draft = Draft("tokens", "token.created", b"{}", None)
+                await store.append(Transaction(connection, datetime.now(UTC)), [draft])
+
+        async def later(conn: TrioConnection, topics: Sequence[str]) -> dict[str, Extent]:
+            await write()
+            return await read_extents(conn, topics)
+
+        await store.ensure_topics(connection, ["graph", "tokens"], 2)
+        await write()
+        monkeypatch.setattr(store, "read_extents", later)
+        log, epochs = await run._log(database_url)
+    assert {"graph": [], "tokens": [("token.created", {})]} == log
+    assert 2 == len(epochs)
 
 
 def test_a_short_hunt(postgres_server: TestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

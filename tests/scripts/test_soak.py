@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import trio
+from soak_parts.run import Options, Run
+from trio.testing import MockClock
 
 from tests.databases import TestServer
 from tests.scripts.marked import Script
@@ -42,10 +47,44 @@ def test_a_short_soak_is_told_soundly(soak: Script, tmp_path: Path) -> None:
     assert 0 < record["readers"]["resumed"] <= record["readers"]["came_back"]
     assert 0 < record["writers"]["answered"] == record["writers"]["sent"]
     assert {} == record["readers"]["ended"] == record["writers"]["ended"] == record["writers"]["errors"]
-    last = record["samples"][-1]
+    # In an interval in which the database stood still, nothing was answered: null.
+    last = [sample for sample in record["samples"] if sample["replies"]][-1]
     memory = last["memory"]
     assert 0 < memory["uss_bytes"] <= memory["pss_bytes"] <= memory["rss_bytes"] >= memory["made_bytes"] > 0
     assert 0 < last["replies"]["p50_ms"] <= last["replies"]["p99_ms"] <= last["replies"]["max_ms"]
+
+
+class Watched:
+    """Clients that tell nothing, and note when they were asked; some of their answers are late by so many seconds."""
+
+    def __init__(self, late_s: Mapping[int, float]) -> None:
+        self.looks: list[float] = []
+        self._late_s = late_s
+
+    async def ask(self, do: str) -> dict[str, float]:
+        if do == "look":
+            self.looks.append(trio.current_time())
+            await trio.sleep(self._late_s.get(len(self.looks), 0.0))
+        return dict.fromkeys(("cpu_s", "events", "answered", "decoded", "there", "came_back", "left_out"), 0)
+
+
+async def test_a_late_look_is_not_followed_at_once(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries to have a sample of a moment, in which nothing can have been answered, after one that came late."""
+    monkeypatch.setattr("soak_parts.run.scrape", lambda _port: {})
+    options = Options(
+        minutes=5 / 60, clients=2, changes_per_s=1.0, reconnects=0.0, interval_s=1.0, seed=1, database_url=None
+    )
+    server = SimpleNamespace(port=1, process=SimpleNamespace(pid=os.getpid(), poll=lambda: None))
+    readers, writers = Watched({2: 1.9}), Watched({})
+    samples: list[object] = []
+    run = Run(options, tmp_path, lambda _line: None, samples.append)
+    began = trio.current_time()
+    await run._load(server, readers, writers)
+    # The second look, due at 2 s, was over at 3.9 s; the fifth is due at 5 s.
+    assert [1.0, 3.9, 4.4, 4.9, 5.4] == pytest.approx([look - began for look in writers.looks])
+    assert 5 == len(samples)
 
 
 def test_ctrl_c_brings_the_report_so_far(soak: Script) -> None:
