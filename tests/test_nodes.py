@@ -130,8 +130,8 @@ async def test_a_burst_of_ephemeral_events(database_url: str, backplane: dict[st
             event = {"id": f"e{n}", "type": "t", "timestamp": n, "topic": "chat", "payload": {"n": n}}
             one.app.nodes.line.send("event", b"chat\n" + orjson.dumps(event))
         with trio.fail_after(LIMIT_S):
-            heard = [(await anext(aiter(feed))).payload["n"] for _ in range(4 * CHANNEL_BATCHES)]
-        assert list(range(4 * CHANNEL_BATCHES)) == heard
+            for n in range(4 * CHANNEL_BATCHES):
+                assert n == (await anext(aiter(feed))).payload["n"]
         await shows(two, "ngos_ephemeral_dropped_total 0.0")
 
 
