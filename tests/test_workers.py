@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -678,12 +679,9 @@ def _reached(listeners: list[socket.socket], count: int) -> set[int]:
     reached = set()
     for _ in range(count):
         with socket.create_connection(listeners[0].getsockname()):
-            for number, listener in enumerate(listeners):
-                try:
-                    listener.accept()[0].close()
-                except BlockingIOError:
-                    continue
-                reached.add(number)
+            (listener,), _, _ = select.select(listeners, (), (), LIMIT_S)  # it may be there later than we are connected
+            listener.accept()[0].close()
+            reached.add(listeners.index(listener))
     return reached
 
 
