@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,11 @@ from typing import Any
 import trio
 from attrs import define, field
 
+from ngos.config import Settings
 from ngos.place import VARIABLE, Place
+from ngos.systemd import Notifier
+from ngos.worker import Worker
+from ngos.workers import Supervisor
 from tests.daemons import LIMIT_S, Daemon, daemon
 
 
@@ -104,3 +108,18 @@ class Process:
     def ends(self, exit_code: int) -> None:
         self.returncode = exit_code
         self._over.set()
+
+
+def supervisor_in(folder: Path, notifier: Notifier | None = None) -> Supervisor:
+    """A supervisor with two workers, for which no process was started yet."""
+    supervisor = Supervisor(Settings(), "x", notifier or Notifier(None, None), [], True, Settings)
+    for index in (0, 1):
+        supervisor._workers.append(Worker(place(folder, index), {}, 600.0, supervisor._look, supervisor._fail))
+    return supervisor
+
+
+def notify_paths(pids: Iterable[int]) -> list[str]:
+    variables = [line for pid in pids for line in Path(f"/proc/{pid}/environ").read_text().split("\0")]
+    found = [line.partition("=")[2] for line in variables if line.startswith("NOTIFY_SOCKET=")]
+    assert found
+    return found
