@@ -385,6 +385,24 @@ async def test_who_is_refused_changes_nothing(database_url: str, monkeypatch: py
         await create(client, 1)
 
 
+async def test_who_ends_before_it_was_ready_leaves_no_claim(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries to have a database be taken by a server that was ended while it started."""
+    claimed = trio.Event()
+
+    async def hang(_conn: object) -> bytes:
+        claimed.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ngos.app.read_secret", hang)
+        async with open_app(settings_for(database_url)) as ended:
+            await claimed.wait()
+    async with running_server(database_url) as server, connect(server.url) as client:
+        await create(client, 1)
+    assert not ended.readiness.prepared.is_set()
+
+
 async def test_a_second_server_alone_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries to run two servers on one database that don't hear of each other, by mistake."""
     monkeypatch.setattr(claim, "WAIT_S", 0.1)
