@@ -66,7 +66,8 @@ def test_a_short_attack_is_told_soundly(attack: Script) -> None:
         assert 0 < deliveries["count"] == 5 * phase["by_command"]["token.create"]["count"]
         arrived = record["arrivals"][name]
         assert 0 < arrived["greeted"]["count"] + sum(arrived["turned_away"].values())
-    assert record["sent"] >= sum(phase["replies"]["count"] for phase in record["phases"].values())
+    # Of the time after it nothing is promised, in so short a one: where nothing came, it says null.
+    assert record["sent"] >= sum(phase["replies"]["count"] for phase in record["phases"].values() if phase["replies"])
     assert {} == record["errors"] == record["closes"]
     assert 5 == record["before"]["connections"] == record["before"]["subscriptions"]
     assert 0 < record["log"]["size_bytes"]
