@@ -7,6 +7,8 @@ waits for nothing. What waits to be written is bounded. What is read was written
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -88,17 +90,9 @@ class Shared:
         if self._client is None or self._cluster is None or not self._reading.lets_through(trio.current_time()):
             return None
         sealed = None
-        with trio.move_on_after(GET_S) as scope:
-            try:
-                with errors():
-                    sealed = await self._client.get(self._name(key))
-            except RedisUnavailable as exc:
-                self._fail(self._reading, str(exc))
-                return None
-        if scope.cancelled_caught:
-            self._fail(self._reading, f"no answer within {GET_S:g} s")
-            return None
-        self._reading.worked()
+        with self._trying(self._reading, GET_S):
+            sealed = await self._client.get(self._name(key))
+            self._reading.worked()
         if sealed is None:
             return None
         entry = Entry.unsealed(key, sealed, self._cluster.secret)
@@ -122,7 +116,9 @@ class Shared:
         while True:
             try:
                 async with open_redis(self._address) as client:
-                    await self._greet(client)
+                    # coredis connects for the first command, and a read has no time for that.
+                    with self._trying(self._reading, CONNECT_S):
+                        await client.ping()
                     self._client = client
                     await self._write()
             except RedisUnavailable as exc:
@@ -132,20 +128,6 @@ class Shared:
             self._waiting.clear()
             self._waiting_bytes = 0
             await trio.sleep(FIRST_PAUSE_S)
-
-    async def _greet(self, client: Client) -> None:
-        """Have a connection be made: coredis makes it for the first command, and a read has no time for that.
-
-        Failed, it is as if a read had failed. Cancelled, it stops waiting.
-        """
-        with trio.move_on_after(CONNECT_S) as scope:
-            try:
-                with errors():
-                    await client.ping()
-            except RedisUnavailable as exc:
-                self._fail(self._reading, str(exc))
-        if scope.cancelled_caught:
-            self._fail(self._reading, f"no answer within {CONNECT_S:g} s")
 
     async def _write(self) -> None:
         assert self._client is not None
@@ -160,21 +142,24 @@ class Shared:
                 self.dropped += 1
                 continue
             sealed = entry.sealed(key, self._cluster.secret)
-            with trio.move_on_after(SET_S) as scope:
-                try:
-                    with errors():
-                        await self._client.set(self._name(key), sealed, px=max(1, int(self._age_s * 1000)))
-                except RedisUnavailable as exc:
-                    self._fail(self._writing, str(exc))
-                    continue
-            if scope.cancelled_caught:
-                self._fail(self._writing, f"no answer within {SET_S:g} s")
-            else:
+            with self._trying(self._writing, SET_S):
+                await self._client.set(self._name(key), sealed, px=max(1, int(self._age_s * 1000)))
                 self._writing.worked()
 
     def _name(self, key: bytes) -> str:
         assert self._cluster is not None
         return f"ngos:{self._cluster.cluster_id}:answer:{key.hex()}"
+
+    @contextmanager
+    def _trying(self, breaker: Breaker, within_s: float) -> Iterator[None]:
+        """Ask Redis. Where it fails, or takes longer, the breaker is told, and the block is over."""
+        try:
+            with trio.fail_after(within_s), errors():
+                yield
+        except RedisUnavailable as exc:
+            self._fail(breaker, str(exc))
+        except trio.TooSlowError:
+            self._fail(breaker, f"no answer within {within_s:g} s")
 
     def _fail(self, breaker: Breaker, reason: str) -> None:
         self.failures += 1
