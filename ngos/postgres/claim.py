@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from ngos.errors import SetupError, StorageError, StorageUnavailable
 from ngos.postgres.driver import TrioConnection
-from ngos.postgres.pool import Configure, connect_first
+from ngos.postgres.pool import Configure, connect_first, one_line
 
 MODES: Final = ("none", "postgres", "redis")
 WAIT_S: Final = 5.0
@@ -133,7 +133,7 @@ class Claim:
                 if self._connection is None:
                     connection.close_now()
         except psycopg.Error as exc:
-            raise StorageUnavailable(" ".join(str(exc).split()) or type(exc).__name__) from exc
+            raise StorageUnavailable(one_line(exc)) from exc
 
     async def check(self) -> None:
         """Look again, by `configure`, whether it is on the database that is meant. StorageUnavailable: it is not."""
@@ -145,7 +145,7 @@ class Claim:
                 return
         except psycopg.Error as exc:
             self.give_up()
-            raise StorageUnavailable(" ".join(str(exc).split()) or type(exc).__name__) from exc
+            raise StorageUnavailable(one_line(exc)) from exc
         raise StorageUnavailable("no answer from the database, asked which it is")
 
     async def _take(self, connection: TrioConnection[Any]) -> None:

@@ -116,9 +116,9 @@ class Pool:
                     await self._release(connection)  # noqa: ASYNC102 - shielded and bounded inside
             except psycopg.Error as error:
                 if error.sqlstate in _CONTENTION:
-                    raise StorageContention(_one_line(error)) from error
+                    raise StorageContention(one_line(error)) from error
                 if is_unavailable(error):
-                    raise StorageUnavailable(_one_line(error)) from error
+                    raise StorageUnavailable(one_line(error)) from error
                 raise
         if scope.cancelled_caught:
             raise StorageUnavailable(f"no answer from the database within {limit_s:g} s")
@@ -260,7 +260,7 @@ async def connect_first(connect_s: float, conninfo: str, **options: Any) -> Trio
         raise StorageRefused("the database's address can't be read: postgresql://user:password@host/name") from error
     except psycopg.Error as error:
         if is_refusal(error):
-            raise StorageRefused(f"can't use the database: {_one_line(error)}") from error
+            raise StorageRefused(f"can't use the database: {one_line(error)}") from error
         raise
 
 
@@ -286,5 +286,6 @@ async def _tidy(connection: TrioConnection[TupleRow]) -> None:
             pass  # it is not idle then, and gets closed
 
 
-def _one_line(error: psycopg.Error) -> str:
+def one_line(error: psycopg.Error) -> str:
+    """What Postgres, or psycopg, said, for a line of the log."""
     return " ".join(str(error).split()) or type(error).__name__
