@@ -48,9 +48,9 @@ _log = structlog.get_logger("ngos")
 class Worker:
     """A place, and who holds it. `run` is its one task.
 
-    `handed`: the descriptors that `place` names. `environment`: what it has beside ours. `changed` is called when
-    anything of this is: `serves`: it accepts connections; `ready`: commands can be answered; `reloading`: it has not
-    said yet that it has read its settings anew; `status`: in its words. `failed` is called with its exit code when the
+    `environment`: what it has beside ours. `changed` is called when anything of this is: `serves`: it accepts
+    connections; `ready`: commands can be answered; `reloading`: it has not said yet that it has read its settings anew;
+    `status`: in its words. `failed` is called with its exit code when the
     first that held the place ended, by itself, before it was ready.
     """
 

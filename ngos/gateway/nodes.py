@@ -209,7 +209,7 @@ class Nodes:
         if scope.cancelled_caught:
             for node_id in ask.coming:
                 self.roster.has_not_answered(node_id, asked_at)
-        if missing := asked - ask.answered:
+        if missing := ask.asked - ask.answered:
             _log.warning("nodes.no_answer", asked=what, nodes=sorted(missing))
         return ask.rows, len(ask.answered)
 
