@@ -8,25 +8,21 @@ from typing import Any
 
 import httpx  # noqa: ASYNC127 - the one that the lock has
 import orjson
-import psycopg
 import pytest
 import structlog
 import trio
 import typed_settings as ts
 
-from ngos.app import App, open_app
-from ngos.backplane.line import NOT_YET, SEND_S, Cluster, Line
-from ngos.backplane.postgres import PostgresCarrier
+from ngos.app import App
+from ngos.backplane.line import SEND_S
 from ngos.client.client import Client
 from ngos.client.trio import connect
-from ngos.errors import SetupError
 from ngos.gateway import roster
 from ngos.log.hub import CHANNEL_BATCHES
-from ngos.postgres import claim
 from ngos.redis import open_redis, parse
 from tests.daemons import daemon
 from tests.redis_server import RedisServer, redis_server
-from tests.servers import Running, running_server, settings_for
+from tests.servers import Running, running_server
 from tests.web.wire import raw_socket
 
 LIMIT_S = 20.0
@@ -211,31 +207,6 @@ async def test_status_is_of_all(database_url: str, backplane: dict[str, Any]) ->
                     break
 
 
-async def test_nobody_is_let_in_before_the_line_was_tried(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries to publish, or to follow, at a node that does not hear the others yet, or that has to do without them."""
-    begun, go_on = trio.Event(), trio.Event()
-    carry = PostgresCarrier.carry
-
-    async def late(self: PostgresCarrier, line: Line, cluster: Cluster) -> None:
-        begun.set()
-        await go_on.wait()
-        await carry(self, line, cluster)
-
-    monkeypatch.setattr(PostgresCarrier, "carry", late)
-    monkeypatch.setattr("ngos.app.LINE_S", LIMIT_S)
-    async with open_app(settings_for(database_url, backplane="postgres")) as app:
-        await begun.wait()
-        assert not app.readiness.prepared.is_set()
-        go_on.set()
-        await app.readiness.prepared.wait()
-        assert app.nodes.line.lost is None
-    go_on = trio.Event()
-    monkeypatch.setattr("ngos.app.LINE_S", 0.0)
-    async with open_app(settings_for(database_url, backplane="postgres")) as app:
-        await app.readiness.prepared.wait()
-        assert app.nodes.line.lost == NOT_YET
-
-
 async def test_a_node_that_dies_is_gone(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries to have the connections of a node that was killed be counted on."""
     monkeypatch.setattr(roster, "GONE_S", 2.5)
@@ -369,71 +340,3 @@ async def channel_of(redis: RedisServer) -> str:
 async def say(redis: RedisServer, channel: str, body: bytes) -> None:
     async with open_redis(parse(redis.url)) as client:
         await client.publish(channel, body)
-
-
-async def test_who_is_refused_changes_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries to have the log of a running server get new epochs by a second one, which is not let in."""
-    monkeypatch.setattr(claim, "WAIT_S", 0.0)
-    async with running_server(database_url) as first, connect(first.url) as client:
-        with psycopg.connect(database_url, autocommit=True) as db:
-            db.execute("update ngos_identity set doubt = 'somebody''s'")
-            before = db.execute("select topic, epoch from topics order by topic").fetchall()
-            with pytest.RaisesGroup(pytest.RaisesExc(SetupError, match="another server"), flatten_subgroups=True):
-                async with running_server(database_url):
-                    raise AssertionError("it was let in")
-            assert before == db.execute("select topic, epoch from topics order by topic").fetchall()
-        await create(client, 1)
-
-
-async def test_who_ends_before_it_was_ready_leaves_no_claim(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries to have a database be taken by a server that was ended while it started."""
-    claimed = trio.Event()
-
-    async def hang(_conn: object) -> bytes:
-        claimed.set()
-        await trio.sleep_forever()
-        raise AssertionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("ngos.app.read_secret", hang)
-        async with open_app(settings_for(database_url)) as ended:
-            await claimed.wait()
-    async with running_server(database_url) as server, connect(server.url) as client:
-        await create(client, 1)
-    assert not ended.readiness.prepared.is_set()
-
-
-async def test_a_second_server_alone_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries to run two servers on one database that don't hear of each other, by mistake."""
-    monkeypatch.setattr(claim, "WAIT_S", 0.1)
-    async with running_server(database_url):
-        with pytest.RaisesGroup(pytest.RaisesExc(SetupError, match="another server")):
-            async with running_server(database_url):
-                pass
-
-
-async def test_the_line_that_an_operator_sees(database_url: str) -> None:
-    """Tries to leave an operator who starts a second server with a traceback, or with nothing."""
-    async with daemon(database_url), daemon(database_url, ready=False) as second:
-        assert 1 == await second.ends()
-        last = second.log.strip().splitlines()[-1]
-        assert "another server" in last
-        assert "--backplane postgres or redis" in last
-        assert "Traceback" not in second.log
-
-
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (("--backplane", "redis"), "--backplane redis needs --redis-url"),
-        (("--backplane", "redis", "--redis-url", "http://:secret@h"), "the address of Redis is none of"),
-        (("--backplane", "carrier-pigeon"), "backplane"),
-    ],
-)
-async def test_settings_that_make_no_sense(database_url: str, flags: tuple[str, ...], says: str) -> None:
-    """Tries to start with a backplane that can't be, or to have a password be told."""
-    async with daemon(database_url, *flags, ready=False) as refused:
-        assert 2 == await refused.ends()
-        assert says in refused.log
-        assert "secret" not in refused.log
-        assert "Traceback" not in refused.log

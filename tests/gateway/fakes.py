@@ -1,4 +1,4 @@
-"""A transport that is a pair of queues, for connections without a socket."""
+"""A transport that is a pair of queues, for connections without a socket; and what a node says of itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ngos.gateway.connection import Connection
 from ngos.gateway.limits import Refusals, pace_of
 from ngos.gateway.mailbox import Backlog
 from ngos.gateway.registry import Entry, Registry
+from ngos.gateway.roster import Presence
 from ngos.gateway.tally import Tally
 from ngos.gateway.transport import BinaryMessage, PeerLeft, Transport
 from ngos.gateway.turn import Turn, make_slots
@@ -212,3 +213,9 @@ def connection_of(
         clock_ms=lambda: 0,
         backlog=backlog or Backlog(1 << 30),
     )
+
+
+def presence(**given: Any) -> Presence:
+    """What a node says of itself that has nobody, but for what is given."""
+    values = {"connections": 0, "subscriptions": 0, "topic_count": 0, "topics": {}, "events_per_s": 0.0}
+    return Presence(**{**values, **given})
