@@ -14,7 +14,7 @@ from bench_cache import cache
 from bench_contestants import FASTAPI_ASYNCPG, NGOS, NGOS_ONCE, choose
 from bench_frame import Cell, Plan
 from bench_nodes import nodes, workers
-from bench_options import WARM_UP_S, as_numbers, cells, common, peers, run
+from bench_options import WARM_UP_S, as_numbers, cells, common, fanout_cells, peers, run
 from bench_report import CPU, LATENCY, MEMORY, RATE, STALL
 
 ALL = ("fastapi", "websockets", "node-ws", "nats", "hypercorn")
@@ -90,12 +90,11 @@ def fanout(
     The peers pass a text on as it came; ngos parses it, wraps it in its envelope, and knows topics and limits.
     `--peers ceiling` runs the fastest server we can think of instead: what the load itself can count.
     """
-    fixed = ("--subscribers", str(subscribers), "--payload-bytes", str(payload_bytes))
     plan = Plan(
         name="fanout",
         title=f"deliveries of {payload_bytes} bytes to {subscribers} subscribers, messages in flight",
         load="fanout",
-        cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
+        cells=fanout_cells(subscribers, payload_bytes, in_flight),
         contestants=choose(peers, ALL),
         connections=subscribers,
         seconds=seconds,

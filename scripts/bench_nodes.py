@@ -13,7 +13,7 @@ import attrs
 import click
 from bench_contestants import LOGGED_TOPIC, NGOS, NGOS_LOGGED
 from bench_frame import Cell, Plan
-from bench_options import WARM_UP_S, as_numbers, cells, common, run
+from bench_options import WARM_UP_S, as_numbers, cells, common, fanout_cells, run
 from bench_report import COSTS, CPU, LATENCY, NODES, NODES_CPU, RATE
 from bench_servers import Contestant, Place, free_port
 
@@ -106,12 +106,11 @@ def nodes(
         warm_up_s=min(WARM_UP_S, seconds),
         repeats=repeats,
     )
-    fixed = ("--subscribers", str(subscribers), "--payload-bytes", str(payload_bytes))
     ephemeral = Plan(
         name="nodes-fanout",
         title=f"deliveries of {payload_bytes} bytes to {subscribers} subscribers of another node, messages in flight",
         load="fanout",
-        cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
+        cells=fanout_cells(subscribers, payload_bytes, in_flight),
         contestants=[contestant for contestant in backplanes if contestant.name != "lost"],
         connections=subscribers,
         seconds=seconds,
@@ -164,12 +163,11 @@ def workers(
         load_core=None,
         counts_rows=True,
     )
-    fixed = ("--subscribers", str(subscribers), "--payload-bytes", str(payload_bytes))
     fanout = Plan(
         name="workers-fanout",
         title=f"deliveries of {payload_bytes} bytes to {subscribers} subscribers on all workers, messages in flight",
         load="fanout",
-        cells=[Cell(name, (*fixed, "--in-flight", name)) for name in in_flight],
+        cells=fanout_cells(subscribers, payload_bytes, in_flight),
         contestants=contestants,
         connections=subscribers,
         seconds=seconds,

@@ -50,6 +50,12 @@ def as_seconds(_context: click.Context, _parameter: click.Parameter, text: str) 
     return values
 
 
+def fanout_cells(subscribers: int, payload_bytes: int, in_flight: Sequence[str]) -> list[Cell]:
+    """What the load `fanout` is asked for: a cell for each number of messages in flight."""
+    fixed = ("--subscribers", str(subscribers), "--payload-bytes", str(payload_bytes))
+    return [Cell(name, (*fixed, "--in-flight", name)) for name in in_flight]
+
+
 def common(seconds_s: float | None, repeats: int = 3) -> Callable[[Any], Any]:
     """The options that every benchmark has, or every one that counts for a time."""
     options = [
